@@ -1,4 +1,4 @@
-"""Process Cosmos: alerts that reach people, and devices and destinations where the app is installed."""
+"""Process Cosmos: alerts to people; with the app also MQTT devices and destinations."""
 
 from homeassistant.components.automation import EVENT_AUTOMATION_RELOADED
 from homeassistant.config_entries import ConfigEntryState
@@ -15,43 +15,63 @@ from .alerts.removal import async_resolve_all
 from .const import CONF_DESTINATIONS, DOMAIN, PLATFORMS
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry, CosmosRuntime
-from .flows.gateway_requests import Found, async_forget_destinations
+from .flows.gateway_requests import GatewayAccess, async_remove_destinations
 from .gateway import missed_changes
-from .gateway.registry import identifier, register_site
+from .gateway.registry import device_identifier, escape_unique_ids, register_site
 from .issues import call_mistakes
 from .issues.site_issues import clear_all_issues
 from .workflows import workflow_update, workflows
+
+_FOLLOWS_REGISTRIES = 2
+"""Minor version since which recipients are stored by ids that survive a new registration."""
+
+_ESCAPES_NAMES = 3
+"""Minor version since which names are escaped in the unique ids of entities."""
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 
 
 async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:  # noqa: ARG001 - Home Assistant's signature
-    """Register the actions: they name what is missing also while no entry is loaded."""
+    """Register the actions, which raise a helpful error while no entry is loaded."""
     async_setup_services(hass)
     return True
 
 
+async def async_migrate_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> bool:
+    """Migrate an entry of an older minor version; refuse one of a newer major version."""
+    if entry.version > 1:
+        return False
+    if entry.minor_version < _FOLLOWS_REGISTRIES:
+        hass.config_entries.async_update_entry(
+            entry, options=as_options(hass, entry.options), minor_version=_FOLLOWS_REGISTRIES
+        )
+    if entry.minor_version < _ESCAPES_NAMES:
+        escape_unique_ids(hass, entry)
+        hass.config_entries.async_update_entry(entry, minor_version=_ESCAPES_NAMES)
+    return True
+
+
 async def async_setup_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
-    """Set up a site: alerts first, which need nobody; then the link, which may take its time."""
+    """Set up a site: first alerts, which do not need the app, then the connection, which may take long."""
     alerts = Alerts(hass, entry)
     await alerts.async_start()
     coordinator = CosmosCoordinator(hass, entry, alerts) if entry.data[CONF_URL] else None
     entry.runtime_data = CosmosRuntime(alerts=alerts, coordinator=coordinator)
-    # The hub comes before the Things, which name it as the device they are reached by.
+    # The site's device is registered first, because devices refer to it as ``via_device``.
     register_site(hass, entry)
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     if coordinator:
         coordinator.async_start()
 
-    async def look_at_workflows(_: object) -> None:
-        await workflow_update.async_look(hass)
+    async def update_workflow_issues(_: object) -> None:
+        await workflow_update.async_update_issues(hass)
 
-    entry.async_on_unload(async_at_started(hass, look_at_workflows))
-    entry.async_on_unload(hass.bus.async_listen(EVENT_AUTOMATION_RELOADED, look_at_workflows))
+    entry.async_on_unload(async_at_started(hass, update_workflow_issues))
+    entry.async_on_unload(hass.bus.async_listen(EVENT_AUTOMATION_RELOADED, update_workflow_issues))
 
 
 async def async_unload_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
-    """Close the link, then stop telling: what is alive stays in the memory."""
+    """Close the connection, then stop notifying; open alerts stay in the record log."""
     await hass.config_entries.async_unload_platforms_or_raise(entry, PLATFORMS)
     if entry.runtime_data.coordinator:
         await entry.runtime_data.coordinator.async_stop()
@@ -60,22 +80,22 @@ async def async_unload_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
 
 
 async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
-    """Leave nothing behind: memory and issues go with the entry, blueprints with the last, destinations too.
+    """Delete the record log, the issues and the destinations of the entry; with the last entry also the blueprints.
 
-    What automations were made from stays: with the integration gone they still act.
+    Blueprints used by automations are kept: the automations work without the integration.
     """
     alerts = Alerts(hass, entry)
     await alerts.async_withdraw_notifications()
-    if found := Found.of(entry.data):
+    if found := GatewayAccess.from_entry_data(entry.data):
         await async_resolve_all(hass, entry, found)
-        await async_forget_destinations(hass, found, entry.options[CONF_DESTINATIONS])
+        await async_remove_destinations(hass, found, entry.options[CONF_DESTINATIONS])
     await alerts.async_remove()
     clear_all_issues(hass, entry)
     missed_changes.forget(hass, entry)
     if not hass.config_entries.async_entries(DOMAIN):
         call_mistakes.forget(hass)
-        workflow_update.forget(hass)  # not when a site is unloaded: who ignores it has said so for good
-        await workflows.async_withdraw(hass)
+        workflow_update.delete_issues(hass)  # not on unload: an ignored issue stays ignored
+        await workflows.async_remove_unused_copies(hass)
 
 
 async def async_remove_config_entry_device(
@@ -83,9 +103,11 @@ async def async_remove_config_entry_device(
     entry: CosmosConfigEntry,
     device: dr.DeviceEntry,
 ) -> bool:
-    """Let a person delete a Thing the gateway no longer has; the site's own device stays."""
+    """Return whether a device may be deleted: one that the gateway no longer has, but never the site's own device."""
     identifiers = {ours for domain, ours in device.identifiers if domain == DOMAIN}
     if entry.entry_id in identifiers:
         return False
     coordinator = entry.runtime_data.coordinator if entry.state is ConfigEntryState.LOADED else None
-    return coordinator is None or identifiers.isdisjoint(identifier(entry, thing) for thing in coordinator.things.by_id)
+    return coordinator is None or identifiers.isdisjoint(
+        device_identifier(entry, device_state) for device_state in coordinator.devices.by_id
+    )

@@ -1,7 +1,7 @@
-"""Home Assistant's own backup, which copies the memory of alerts while it is written to.
+"""Hooks of Home Assistant's backup, which copies the record log while it is written to.
 
-What is appended meanwhile does no harm: any beginning of the file is a valid memory. A file that is replaced by a
-shorter one while it is read would fail the whole backup.
+Appending during the copy is harmless: any prefix of the file is a valid record log. Replacing the file with a shorter
+one while it is read would make the whole backup fail.
 """
 
 from homeassistant.core import HomeAssistant
@@ -10,12 +10,12 @@ from .const import DOMAIN
 
 
 async def async_pre_backup(hass: HomeAssistant) -> None:
-    """Bring everything on disk, and let each file stand still but for what is appended."""
+    """Write queued records to disk and suspend compaction of the record logs."""
     for entry in hass.config_entries.async_loaded_entries(DOMAIN):
         await entry.runtime_data.alerts.async_begin_backup()
 
 
 async def async_post_backup(hass: HomeAssistant) -> None:
-    """Let what nobody needs be forgotten again."""
+    """Allow compaction of the record logs again."""
     for entry in hass.config_entries.async_loaded_entries(DOMAIN):
         entry.runtime_data.alerts.end_backup()

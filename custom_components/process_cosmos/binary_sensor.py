@@ -1,4 +1,4 @@
-"""Booleans a Thing reports and nobody can write, and whether the MQTT broker is there."""
+"""Binary sensors: read-only boolean properties of devices, and the connection to the MQTT broker."""
 
 from dataclasses import dataclass
 from typing import Any, override
@@ -14,27 +14,29 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .contract.devices import Hint, Property, PropertyKind
 from .data import CosmosConfigEntry
-from .entity import PropertyDescription, PropertyEntity, StatusEntity, add_properties
+from .entity import PropertyDescription, PropertyEntity, StatusEntity, add_property_entities
 
 PARALLEL_UPDATES = 0
 
 
-def _reads(item: Property) -> bool:
+def _is_read_only_boolean(item: Property) -> bool:
     return item.kind is PropertyKind.BOOLEAN and not item.writable
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThingBinarySensorDescription(PropertyDescription, BinarySensorEntityDescription):
-    """A row of binary sensors."""
+class PropertyBinarySensorDescription(PropertyDescription, BinarySensorEntityDescription):
+    """Describes a binary sensor of a property."""
 
 
 BINARY_SENSORS = (
-    ThingBinarySensorDescription(
+    PropertyBinarySensorDescription(
         key="moisture",
         device_class=BinarySensorDeviceClass.MOISTURE,
-        fits_fn=lambda item: _reads(item) and item.hint is Hint.MOISTURE,
+        fits_fn=lambda item: _is_read_only_boolean(item) and item.hint is Hint.MOISTURE,
     ),
-    ThingBinarySensorDescription(key="boolean", fits_fn=lambda item: _reads(item) and item.hint is not Hint.MOISTURE),
+    PropertyBinarySensorDescription(
+        key="boolean", fits_fn=lambda item: _is_read_only_boolean(item) and item.hint is not Hint.MOISTURE
+    ),
 )
 
 BROKER = BinarySensorEntityDescription(
@@ -50,45 +52,45 @@ async def async_setup_entry(
     entry: CosmosConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add those of all Things, and the broker's where there is the app."""
-    add_properties(entry, async_add_entities, ThingBinarySensor)
+    """Add the binary sensors of all devices and, with the app, that of the broker."""
+    add_property_entities(entry, async_add_entities, PropertyBinarySensor)
     if (coordinator := entry.runtime_data.coordinator) is not None:
         async_add_entities([BrokerSensor(coordinator, BROKER)])
 
 
 class BrokerSensor(StatusEntity, BinarySensorEntity):
-    """Whether the gateway is connected to the MQTT broker; unavailable at a site that has none."""
+    """Whether the gateway is connected to the MQTT broker; unavailable if no broker is configured."""
 
     @property
     @override
     def available(self) -> bool:
-        """Whether the gateway has said that there is a broker."""
+        """Whether the gateway has reported a broker."""
         status = self.coordinator.status
         return super().available and status is not None and (status.status.broker is not None or bool(self.is_on))
 
     @property
     @override
     def is_on(self) -> bool | None:
-        """Whether devices can be heard and written to."""
+        """Whether the gateway is connected to the broker; None before the first status."""
         return None if self.coordinator.status is None else self.coordinator.status.status.broker_connected
 
     @property
     @override
     def extra_state_attributes(self) -> dict[str, Any] | None:
-        """Why it is away, and the version of MQTT that is spoken."""
+        """The reason for a lost connection, and the MQTT version in use."""
         status = self.coordinator.status
         broker = None if status is None else status.status.broker
         return None if broker is None else {"reason": broker.reason, "mqtt_version": broker.version}
 
 
-class ThingBinarySensor(PropertyEntity, BinarySensorEntity):
-    """A boolean of a Thing."""
+class PropertyBinarySensor(PropertyEntity, BinarySensorEntity):
+    """A read-only boolean property of a device."""
 
-    entity_description: ThingBinarySensorDescription
+    entity_description: PropertyBinarySensorDescription
     rows = BINARY_SENSORS
 
     @property
     @override
     def is_on(self) -> bool | None:
-        """The newest value."""
+        """The newest reported value."""
         return None if self.reported is None else self.reported is True

@@ -1,4 +1,4 @@
-"""The set-up: with or without the app, who is notified, where else it is sent, a test notification."""
+"""The config flow: with or without the app, recipients, destinations, test notification."""
 
 import asyncio
 import contextlib
@@ -28,9 +28,9 @@ from .contract.messages import Request
 from .flows import forms
 from .flows.app_installation import async_install, async_lacks_broker, async_start
 from .flows.destinations import AddDestinationSteps
-from .flows.gateway_requests import Found, async_ask, async_forget_destinations, async_pair
+from .flows.gateway_requests import GatewayAccess, async_pair, async_remove_destinations, async_send_requests
 from .flows.options_flow import CosmosOptionsFlow
-from .flows.other_gateway import moved
+from .flows.other_gateway import entry_update_for
 from .gateway.client import GatewayError, Reply
 from .issues.site_issues import show_other_gateway
 from .workflows import workflows
@@ -39,20 +39,22 @@ _PEOPLE_ONLY = {CONF_SITE: None, CONF_URL: None, CONF_TOKEN: None, CONF_SHA256: 
 
 
 class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
-    """Sets a site up, or joins a gateway to one."""
+    """Sets up a site, or adds an app to a site without one."""
 
     VERSION = 1
+    MINOR_VERSION = 3
+    """2: options store phones by device ids, notify entities by registry ids. 3: unique ids contain escaped names."""
 
     def __init__(self) -> None:
-        """Start without an app, without recipients and without a site to join."""
-        self._found: Found | None = None
-        self._joined: ConfigEntry | None = None
-        """The site without an app that the gateway becomes part of."""
+        """Start without an app, without recipients and without a site to extend."""
+        self._found: GatewayAccess | None = None
+        self._join_values: ConfigEntry | None = None
+        """The existing site without an app to which the app is added."""
         self._options: dict[str, Any] = {CONF_DESTINATIONS: []}
         self._test_notification = False
         self._finished = False
-        self._work: asyncio.Task[Found | None] | None = None
-        """What the Supervisor is doing for us."""
+        self._supervisor_task: asyncio.Task[GatewayAccess | None] | None = None
+        """The running installation or start of the app by the Supervisor."""
         self._failed: GatewayError | None = None
 
     @staticmethod
@@ -64,26 +66,26 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
 
     @override
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Ask whether there is to be an app; where there is a Supervisor, it can bring it up."""
+        """Ask whether to use the app; with a Supervisor, offer to install it."""
         app = ["app"] if is_hassio(self.hass) else []
         return self.async_show_menu(step_id="user", menu_options=[*app, "without_app", "pairing"])
 
     async def async_step_app(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Have the Supervisor install the app, unless it is."""
+        """Have the Supervisor install the app if it is not installed."""
         return await self._progress("app", async_install, "start_app")
 
     async def async_step_start_app(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Have the Supervisor start the app, and wait until it answers."""
+        """Have the Supervisor start the app, and wait until it responds."""
         return await self._progress("start_app", async_start, "broker")
 
     async def async_step_app_failed(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Say what the Supervisor or the app did not do; try again, or go on without the app."""
+        """Show why the app was not installed or started; retry, or continue without the app."""
         if user_input is None:
             error = self._failed
             return self.async_show_form(
                 step_id="app_failed",
                 data_schema=forms.APP_FAILED,
-                errors=forms.errors_of("app_failed", error.code if error else ""),
+                errors=forms.form_errors("app_failed", error.code if error else ""),
                 description_placeholders={"reason": str(error)},
             )
         if not user_input[forms.CONF_WITHOUT_APP]:
@@ -91,29 +93,29 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
         return await (self.async_step_finish() if CONF_PHONES in self._options else self.async_step_without_app())
 
     async def async_step_broker(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Say that there is no MQTT broker, where there is none."""
+        """Show a hint if there is no MQTT broker."""
         if await async_lacks_broker(self.hass):
             return self.async_show_menu(step_id="broker", menu_options=["without_broker", "broker"])
         return await self.async_step_without_broker()
 
     async def async_step_without_broker(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Go on with the app that was found."""
+        """Continue with the app that was found."""
         return await self._use(self._app)
 
     async def async_step_without_app(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Set up for people only; one such site is enough."""
+        """Set up a site without an app, if there is none yet."""
         if self._people_only_entry():
             return self.async_abort(reason="already_configured")
         return await self.async_step_who()
 
     async def async_step_pairing(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Take a pairing line."""
+        """Ask for a pairing line."""
         return await self._pair("pairing", user_input)
 
     @override
     async def async_step_hassio(self, discovery_info: HassioServiceInfo) -> ConfigFlowResult:
-        """Meet the app the Supervisor knows of; a known site gets its new address and token."""
-        self._found = Found.discovered(discovery_info.config)
+        """Handle the app that the Supervisor announces; a configured site gets its new address and token."""
+        self._found = GatewayAccess.from_discovery(discovery_info.config)
         if self._found is None:
             return self.async_abort(reason="invalid_discovery")
         await self.async_set_unique_id(self._found.site)
@@ -125,67 +127,67 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
         return await self.async_step_hassio_confirm()
 
     async def async_step_hassio_confirm(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Ask before using it."""
+        """Ask for confirmation before using the app."""
         errors: dict[str, str] = {}
         if user_input is not None and (found := self._found):
-            _, errors = await forms.attempt("hassio_confirm", lambda: async_ask(self.hass, found))
+            _, errors = await forms.try_request("hassio_confirm", lambda: async_send_requests(self.hass, found))
             if not errors:
                 return await self.async_step_broker()
         return self.async_show_form(step_id="hassio_confirm", errors=errors)
 
     async def async_step_reauth(self, entry_data: Mapping[str, Any]) -> ConfigFlowResult:  # noqa: ARG002 - Home Assistant's signature
-        """Answer to a gateway that no longer takes the token."""
+        """Start the dialog for a gateway that no longer accepts the token."""
         return await self.async_step_reauth_confirm()
 
     async def async_step_reauth_confirm(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Take a new pairing line of the same gateway."""
+        """Ask for a new pairing line of the same gateway."""
         return await self._pair("reauth_confirm", user_input)
 
     async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Take a new pairing line: the gateway has moved, or a site without one gets one."""
+        """Ask for a new pairing line: for a new address, or to add an app to a site without one."""
         return await self._pair("reconfigure", user_input)
 
     async def async_step_other_gateway(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Ask before another app serves the site from now on."""
+        """Ask for confirmation before the site is served by a different app."""
         entry = self._entry_of_flow()
         if user_input is None or entry is None:
             return self.async_show_form(step_id="other_gateway")
-        return self.async_update_reload_and_abort(entry, **moved(entry, self._app), reason="moved")
+        return self.async_update_reload_and_abort(entry, **entry_update_for(entry, self._app), reason="moved")
 
     async def async_step_who(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Ask who should be notified."""
+        """Ask which recipients to notify."""
         errors: dict[str, str] = {}
         if user_input is not None:
-            if forms.somebody(user_input):
+            if forms.has_recipient(user_input):
                 self._options.update(as_options(self.hass, user_input))
                 return await self.async_step_elsewhere()
             errors["base"] = "nobody"
-        chosen = user_input or default_selection(self.hass)
-        schema = self.add_suggested_values_to_schema(forms.who(phone_notify_entities(self.hass)), chosen)
+        chosen = user_input or suggested(self.hass)
+        schema = self.add_suggested_values_to_schema(forms.recipients_schema(not_offered(self.hass)), chosen)
         return self.async_show_form(step_id="who", data_schema=schema, errors=errors)
 
     async def async_step_elsewhere(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Ask whether to send it elsewhere too."""
+        """Ask whether to send alerts to a destination too."""
         if self._found:
             return self.async_show_menu(step_id="elsewhere", menu_options=["finish", *DestinationKind])
         return await self.async_step_elsewhere_without_app()
 
     async def async_step_elsewhere_without_app(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Say what the app would add."""
-        way = "app" if is_hassio(self.hass) else "pairing"
-        return self.async_show_menu(step_id="elsewhere_without_app", menu_options=["finish", way])
+        """Offer the app, which destinations need."""
+        option = "app" if is_hassio(self.hass) else "pairing"
+        return self.async_show_menu(step_id="elsewhere_without_app", menu_options=["finish", option])
 
     async def async_step_finish(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Offer blueprint and test notification, then create the entry; a gateway that joins is done at once."""
-        if self._found and self._joined:
+        """Offer blueprint and test notification, then create the entry; an app added to a site skips the form."""
+        if self._found and self._join_values:
             self._finished = True
             for other in self._async_in_progress(match_context={"unique_id": self._found.site}):
-                self.hass.config_entries.flow.async_abort(other["flow_id"])  # it offers what is done now
+                self.hass.config_entries.flow.async_abort(other["flow_id"])  # a discovery of the same app
             return self.async_update_reload_and_abort(
-                self._joined,
+                self._join_values,
                 unique_id=self._found.site,
                 data=self._found.data,
-                options={**self._joined.options, **self._options},
+                options={**self._join_values.options, **self._options},
                 reason="joined",
             )
         errors: dict[str, str] = {}
@@ -205,9 +207,9 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
 
     @override
     async def async_on_create_entry(self, result: ConfigFlowResult) -> ConfigFlowResult:
-        """Send the test notification, now that there is a site to send it, and show how it went."""
+        """Send the test notification from the new site, and show the results."""
         if self._test_notification and result["result"].state is ConfigEntryState.LOADED:
-            # Nobody is kept from a site whose disk is full: a repair issue says so, and people are notified from RAM.
+            # A full disk must not prevent the set-up: a repair issue reports it, and people are notified from RAM.
             with contextlib.suppress(HomeAssistantError):
                 results = await async_test_notification(self.hass, result["result"])
                 result["description"] = "leak_guard_tested" if result["description"] else "tested"
@@ -217,24 +219,24 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
     @callback
     @override
     def async_remove(self) -> None:
-        """Leave no destination behind at the gateway when somebody goes away half-way."""
+        """Remove the destinations of an abandoned flow from the gateway."""
         if self._found and not self._finished:
-            names = (*self._names, *([self._adding] if self._adding else []))
-            work = async_forget_destinations(self.hass, self._found, names)
-            self.hass.async_create_background_task(work, f"{DOMAIN} flow left")
+            names = (*self._destination_names, *([self._adding] if self._adding else []))
+            work = async_remove_destinations(self.hass, self._found, names)
+            self.hass.async_create_background_task(work, f"{DOMAIN} abandoned flow")
 
     async def _pair(self, step_id: str, user_input: dict[str, Any] | None) -> ConfigFlowResult:
         errors: dict[str, str] = {}
         if user_input is not None:
             line = user_input[forms.CONF_LINE]
-            found, errors = await forms.attempt(forms.CONF_LINE, lambda: async_pair(self.hass, line))
+            found, errors = await forms.try_request(forms.CONF_LINE, lambda: async_pair(self.hass, line))
             if found:
                 return await self._use(found)
         schema = self.add_suggested_values_to_schema(forms.PAIRING, user_input)
         return self.async_show_form(step_id=step_id, data_schema=schema, errors=errors)
 
-    async def _use(self, found: Found) -> ConfigFlowResult:
-        """Go on with a gateway that took us: renew its entry, join it to a site without one, or begin a new site."""
+    async def _use(self, found: GatewayAccess) -> ConfigFlowResult:
+        """Continue with an accepted gateway: update its entry, extend a site without an app, or set up a new site."""
         self._found = found
         await self.async_set_unique_id(found.site, raise_on_progress=False)
         entry = self._entry_of_flow()
@@ -244,21 +246,25 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
             self._abort_if_unique_id_configured()
             return await self.async_step_other_gateway()
         self._abort_if_unique_id_configured(updates=found.data)
-        self._joined = entry or self._people_only_entry()
-        if self._joined or CONF_PHONES in self._options:
+        self._join_values = entry or self._people_only_entry()
+        if self._join_values or CONF_PHONES in self._options:
             return await self.async_step_elsewhere()
         return await self.async_step_who()
 
     async def _progress(
-        self, step_id: str, work: Callable[[HomeAssistant], Coroutine[Any, Any, Found | None]], done: str
+        self, step_id: str, work: Callable[[HomeAssistant], Coroutine[Any, Any, GatewayAccess | None]], done: str
     ) -> ConfigFlowResult:
-        """Show that ``work`` is being done; then go on to the step ``done``, or say why it was not."""
-        if self._work is None:
-            # Not eager: a step that is done when it begins would hand the choice of the menu to the next one.
-            self._work = self.hass.async_create_task(work(self.hass), f"{DOMAIN} {step_id}", eager_start=False)
-        if not self._work.done():
-            return self.async_show_progress(step_id=step_id, progress_action=step_id, progress_task=self._work)
-        finished, self._work = self._work, None
+        """Show progress while ``work`` runs; then continue with the step ``done``, or with ``app_failed``."""
+        if self._supervisor_task is None:
+            # Not eager: a step that finishes immediately would pass the menu choice on to the next step.
+            self._supervisor_task = self.hass.async_create_task(
+                work(self.hass), f"{DOMAIN} {step_id}", eager_start=False
+            )
+        if not self._supervisor_task.done():
+            return self.async_show_progress(
+                step_id=step_id, progress_action=step_id, progress_task=self._supervisor_task
+            )
+        finished, self._supervisor_task = self._supervisor_task, None
         try:
             self._found = await finished
         except GatewayError as error:
@@ -267,28 +273,28 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
         return self.async_show_progress_done(next_step_id=done)
 
     @override
-    async def _ask(self, request: Request) -> Reply:
-        """Ask the gateway that was found, in a session of its own."""
-        (reply,) = await async_ask(self.hass, self._app, request)
+    async def _send_request(self, request: Request) -> Reply:
+        """Send a request to the gateway that was found, in a session of its own."""
+        (reply,) = await async_send_requests(self.hass, self._app, request)
         return reply
 
     @override
-    async def _added(self, name: str) -> ConfigFlowResult:
-        """Keep the destination for the entry."""
+    async def _save_destination(self, name: str) -> ConfigFlowResult:
+        """Add the destination to the options of the future entry."""
         self._options[CONF_DESTINATIONS].append(name)
         return await self.async_step_finish()
 
     @property
     @override
-    def _names(self) -> list[str]:
-        """Those added in this flow."""
+    def _destination_names(self) -> list[str]:
+        """The names of the destinations added in this flow."""
         names: list[str] = self._options[CONF_DESTINATIONS]
         return names
 
     @property
     @override
-    def _labels(self) -> list[str]:
-        """None: the only destination."""
+    def _destination_labels(self) -> list[str]:
+        """No labels: this flow adds only one destination."""
         return []
 
     async def _install_blueprints(self, user_input: dict[str, Any]) -> dict[str, str]:
@@ -309,9 +315,9 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
                 return None
 
     @property
-    def _app(self) -> Found:
-        """The app, for steps that come after it was found."""
-        return cast("Found", self._found)
+    def _app(self) -> GatewayAccess:
+        """The gateway, for steps that run after it was found."""
+        return cast("GatewayAccess", self._found)
 
     def _entry_at(self, url: str) -> ConfigEntry | None:
         entries = self._async_current_entries(include_ignore=False)

@@ -1,4 +1,4 @@
-"""Names and times every part of the integration shares."""
+"""Constants shared by the packages of the integration."""
 
 import logging
 from typing import Final
@@ -23,26 +23,26 @@ PLATFORMS: Final = (
 CONF_SITE: Final = "site"
 CONF_SHA256: Final = "sha256"
 CONF_READ: Final = "read"
-"""What a person has read of, by issue; it is shown again when it has happened again."""
+"""Marks of the occurrences that were read, by issue; a new mark shows the issue again."""
 CONF_NAMES: Final = "names"
-"""What people call the recipients, by recipient: one that is gone is still named."""
+"""Display names of the recipients, by recipient, for messages about one that was removed."""
 CONF_HAS_LOG: Final = "has_log"
-"""A record log was written: where it is missing at a start, it was lost."""
+"""Whether a record log was written; if so and the file is missing at the next start, it was lost."""
 
 # A config entry's options.
 CONF_PHONES: Final = "phones"
-"""By the companion app's own device ids."""
+"""The device ids of the companion apps."""
 
 CONF_NOTIFY_ENTITIES: Final = "notify_entities"
-"""By their ids in the entity registry, by entity id where they are not in it."""
+"""Ids in the entity registry; entity ids of entities that are not registered."""
 
 CONF_PERSISTENT: Final = "persistent_notification"
-"""Whether alerts are shown under *Notifications* in Home Assistant too."""
+"""Whether alerts are also shown under *Notifications* in Home Assistant; absent in older entries."""
 
 CONF_DESTINATIONS: Final = "destinations"
 
 AVAILABLE_FOR: Final = 10.0
-"""Seconds entities stay available after the link dropped: a gateway restarts in 2 s."""
+"""Seconds that entities stay available after the connection was lost: a gateway restarts in 2 s."""
 
 UNREACHABLE_AFTER: Final = 60.0
-"""Seconds without a session until a repair issue says so: longer than a restart or an update of the app."""
+"""Seconds without a session until a repair issue is created: longer than a restart or update of the app."""

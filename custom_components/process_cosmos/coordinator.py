@@ -1,4 +1,4 @@
-"""Keeps a session with the gateway open; holds devices and status, and hands alerts over."""
+"""The connection of a site to its gateway: devices, status and the exchange of alerts."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ from .contract.messages import DeviceChange, FromGateway, Request
 from .contract.session import MIN_SCHEMA, SCHEMA, HomeAssistantHello, Receipt, Stopping
 from .data import CosmosConfigEntry
 from .errors import refusal
-from .flows.app_installation import async_discovered, is_beside
+from .flows.app_installation import async_find_app, is_supervised_app
 from .gateway.backoff import next_delay
 from .gateway.client import (
     GATEWAY_AWAY,
@@ -48,9 +48,9 @@ from .gateway.client import (
     Reply,
     Session,
 )
-from .gateway.devices import Things, Touched
+from .gateway.devices import DeviceStates, DeviceUpdate
 from .gateway.missed_changes import MissedChanges
-from .gateway.registry import register_thing, register_version, remove_thing
+from .gateway.registry import register_device, register_version, remove_device
 from .issues.destination_issues import DestinationIssues
 from .issues.polarity import PolarityIssue
 from .issues.site_issues import (
@@ -66,29 +66,29 @@ from .issues.status_issues import show_status
 from .texts import quoted
 
 _REFUSED_FAILURES = 8
-"""A refusal needs a person: wait as long as after this many failures."""
+"""A refusal needs a person, so wait as long as after this many failures."""
 
-_MOST_WAITING = 1000
-"""Messages about alerts waiting for the memory; beyond, the gateway is read more slowly."""
+_MAX_QUEUED = 1000
+"""Messages about alerts that may wait for the record log; a full queue slows down reading from the gateway."""
 
 _DEVICES_AT_ONCE = 10
-"""Devices shown before the rest of the event loop has its turn."""
+"""Devices processed before control returns to the event loop."""
 
 type Subject = str | tuple[str]
-"""What is watched: a device, by its id, which may be any text; or ``DEVICES`` or ``STATUS``, which are no text."""
+"""The subject of a listener: a device id, which may be any text, or ``DEVICES`` or ``STATUS``, which are tuples."""
 
 DEVICES: Subject = ("devices",)
 STATUS: Subject = ("status",)
 
-_STEADY = timedelta(seconds=30)
-"""Moments computed from ages move by less than this without anything having happened."""
+_JITTER = timedelta(seconds=30)
+"""Timestamps computed from ages vary by less than this even if nothing has happened."""
 
-type Listener = Callable[[Touched | None], None]
+type Listener = Callable[[DeviceUpdate | None], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteStatus:
-    """The gateway's status with moments instead of ages."""
+    """The gateway's status with timestamps instead of ages."""
 
     status: Status
     oldest_waiting: datetime | None
@@ -96,15 +96,15 @@ class SiteStatus:
 
 
 class CosmosCoordinator:
-    """One site's link to its gateway."""
+    """Keeps a session with the gateway of one site open and holds the state of its devices."""
 
     def __init__(self, hass: HomeAssistant, entry: CosmosConfigEntry, alerts: Alerts) -> None:
-        """Take what the entry knows of the gateway; connects when started."""
+        """Prepare a client for the gateway of the entry; ``async_start`` connects."""
         self.entry = entry
-        self.things = Things()
+        self.devices = DeviceStates()
         self.status: SiteStatus | None = None
         self.available = False
-        """Whether what is held still counts: the link is open, or dropped less than 10 s ago."""
+        """Whether the held state is valid: the session is open, or was lost less than 10 s ago."""
         self.session: Session | None = None
         self.hass = hass
         self._alerts = alerts
@@ -113,8 +113,8 @@ class CosmosCoordinator:
         self._listeners: dict[Subject, list[Listener]] = defaultdict(list)
         self._failures = 0
         self._refused = False
-        self._shown = asyncio.Event()
-        self._missed = MissedChanges(hass, entry, alerts.sender, self.things)
+        self._snapshot_applied = asyncio.Event()
+        self._missed = MissedChanges(hass, entry, alerts.sender, self.devices)
         self._away_timers: list[CALLBACK_TYPE] = []
         self._destination_issues = DestinationIssues(hass, entry)
         self._polarity_issue = PolarityIssue(hass, entry)
@@ -123,7 +123,7 @@ class CosmosCoordinator:
 
     @callback
     def async_start(self) -> None:
-        """Connect in the background, and again whenever the session ends."""
+        """Connect in the background, and reconnect whenever the session ends."""
         self._start_away_timers()
         self._stop_listening = self.hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, self._announce_stop)
         self._task = self.entry.async_create_background_task(
@@ -131,7 +131,7 @@ class CosmosCoordinator:
         )
 
     async def async_stop(self) -> None:
-        """Close the session and forget the timers."""
+        """Close the session and cancel all timers."""
         if self._stop_listening:
             self._stop_listening()
         self._task.cancel()
@@ -141,21 +141,21 @@ class CosmosCoordinator:
 
     @callback
     def async_watch(self, subject: Subject, listener: Listener) -> CALLBACK_TYPE:
-        """Call ``listener`` when ``subject`` (a device's id, ``STATUS`` or ``DEVICES``) changes; return how to stop."""
+        """Call ``listener`` when ``subject`` changes; return a function that removes it."""
         self._listeners[subject].append(listener)
         return lambda: self._listeners[subject].remove(listener)
 
     async def async_request(self, message: Request) -> Reply:
-        """Ask the gateway; raise ``HomeAssistantError`` with its code, at once when it is away."""
+        """Send a request and return its reply; raise a coded ``HomeAssistantError``, at once without a session."""
         try:
-            return await self.async_ask(message)
+            return await self.async_send_request(message)
         except GatewayError as error:
             raise refusal(error) from error
 
-    async def async_ask(self, message: Request) -> Reply:
-        """Ask the gateway; raise ``GatewayError``, at once when it is away."""
+    async def async_send_request(self, message: Request) -> Reply:
+        """Send a request and return its reply; raise ``GatewayError``, at once without a session."""
         if not self.session:
-            raise GatewayAwayError(GATEWAY_AWAY, "The gateway is away")
+            raise GatewayAwayError(GATEWAY_AWAY, "The gateway is not connected")
         return await self.session.request(message)
 
     async def _keep_connected(self) -> None:
@@ -167,12 +167,12 @@ class CosmosCoordinator:
                 self._failures = max(self._failures, _REFUSED_FAILURES)
                 await self._show_refusal(error)
             except GatewayAwayError as error:
-                self._note_silence()
+                self._restart_unreachable_timer()
                 LOGGER.debug("%s: %s", self.entry.title, error)
-            except Exception:  # noqa: BLE001 - a bug met in one session must not end the link for good
+            except Exception:  # noqa: BLE001 - a bug in one session must not stop reconnecting
                 LOGGER.exception("The session with the gateway of %s failed", self.entry.title)
             self._failures += 1
-            await asyncio.sleep(next_delay(self._failures, random.random()))  # noqa: S311 - spreads load, no secret
+            await asyncio.sleep(next_delay(self._failures, random.random()))  # noqa: S311 - jitter, not a secret
 
     async def _hello(self) -> HomeAssistantHello:
         return HomeAssistantHello(
@@ -185,136 +185,136 @@ class CosmosCoordinator:
         )
 
     async def _serve(self, session: Session) -> None:
-        """Serve one session until it ends; raises a ``GatewayError``."""
+        """Process one session until it ends; raise a ``GatewayError``."""
         if session.hello.site != self.entry.data[CONF_SITE]:
-            raise GatewayRefusedError(Code.IDENTITY_MISMATCH, "The gateway of another site answers there")
-        waiting: asyncio.Queue[Receipt | Notified | Propose] = asyncio.Queue(_MOST_WAITING)
+            raise GatewayRefusedError(Code.IDENTITY_MISMATCH, "The gateway of another site responds at this address")
+        queue: asyncio.Queue[Receipt | Notified | Propose] = asyncio.Queue(_MAX_QUEUED)
         gateway_sync = self._alerts.gateway_sync
-        self._opened(session)
+        self._session_opened(session)
         ended: GatewayError | None = None
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._read(session, waiting), name="process_cosmos reader")
-                # The edges of devices do not wait until the memory has put a message about an alert on disk.
-                group.create_task(self._hand_over(waiting), name="process_cosmos handover")
-                group.create_task(self._prove(session), name="process_cosmos opening")
+                group.create_task(self._receive_messages(session, queue), name="process_cosmos reader")
+                # A task of its own, so that changes of devices do not wait for the disk write of an alert message.
+                group.create_task(self._process_alert_messages(queue), name="process_cosmos handover")
+                group.create_task(self._reset_backoff_when_ready(session), name="process_cosmos opening")
         except* GatewayError as errors:
             ended = next(error for error in errors.exceptions if isinstance(error, GatewayError))
         finally:
             gateway_sync.async_session_closed()
-            self._closed()
+            self._session_closed()
         if ended:
             raise ended
 
-    async def _prove(self, session: Session) -> None:
-        """Begin the backoff anew on proof of work, not of a connection: the log is sent, the devices are here."""
+    async def _reset_backoff_when_ready(self, session: Session) -> None:
+        """Reset the backoff once the alerts were sent and a snapshot was applied; a mere connection proves nothing."""
         await self._alerts.gateway_sync.async_session_opened(session.hello, session.send)
-        await self._shown.wait()
+        await self._snapshot_applied.wait()
         self._failures = 0
 
-    async def _read(self, session: Session, waiting: asyncio.Queue[Receipt | Notified | Propose]) -> None:
+    async def _receive_messages(self, session: Session, queue: asyncio.Queue[Receipt | Notified | Propose]) -> None:
         await session.send(
             Subscribe(
                 id=uuid.uuid4().hex,
                 run=self._alerts.run,
-                after=self.things.sequence,
+                after=self.devices.sequence,
                 report_missed=True,
                 confirmed=self._missed.confirmed,
             ),
         )
         async for message in session.messages():
             if isinstance(message, Receipt | Notified | Propose):
-                self._alerts.gateway_sync.async_mark_active()
-                await waiting.put(message)
+                self._alerts.gateway_sync.async_heard()
+                await queue.put(message)
             elif isinstance(message, Snapshot):
-                await self._take_snapshot(message)
+                await self._apply_snapshot(message)
             else:
-                self._receive(message)
+                self._dispatch(message)
 
-    async def _hand_over(self, waiting: asyncio.Queue[Receipt | Notified | Propose]) -> None:
+    async def _process_alert_messages(self, queue: asyncio.Queue[Receipt | Notified | Propose]) -> None:
         while True:
-            await self._alerts.gateway_sync.async_receive(await waiting.get())
+            await self._alerts.gateway_sync.async_receive(await queue.get())
 
     @callback
-    def _receive(self, message: FromGateway) -> None:
+    def _dispatch(self, message: FromGateway) -> None:
         match message:
             case Status():
-                self._take_status(message)
+                self._apply_status(message)
             case MissedChangesReport():
                 self._missed.report(message)
             case DeviceChanged() | DeviceRemoved() | ValueChanged() | AvailabilityChanged() | EventHappened():
-                self._take_change(message)
+                self._apply_change(message)
 
-    async def _take_snapshot(self, snapshot: Snapshot) -> None:
-        """Show all devices as they are: the proof that the link works."""
-        # What is gone keeps its entry in the registry: a gateway with an empty store must not cost people their
-        # names and areas. A person can delete it.
+    async def _apply_snapshot(self, snapshot: Snapshot) -> None:
+        """Replace the state of all devices; a snapshot proves that the session works."""
+        # Missing devices stay in the device registry, because a gateway that lost its database must not delete the
+        # names and areas of people. A person can delete them.
         self._missed.compare(snapshot.devices)
-        gone = self.things.take_all(snapshot)
-        self._shown.set()
+        removed = self.devices.apply_snapshot(snapshot)
+        self._snapshot_applied.set()
         self._refused = False
         self._show_available()
         self._cancel_away_timers()
         clear_issues(self.hass, self.entry, *LINK_ISSUES)
         end_reauth(self.hass, self.entry)
-        self._polarity_issue.take_all(snapshot.devices)
-        # Before the loop gives way to others: the next snapshot does not know what was there before this one.
-        for device_id in gone:
-            self._notify(device_id)
+        self._polarity_issue.update_all(snapshot.devices)
+        # Before the first await: the next snapshot cannot tell which devices were missing from this one.
+        for device_id in removed:
+            self._call_listeners(device_id)
         for number, device in enumerate(snapshot.devices):
-            register_thing(self.hass, self.entry, device)
-            self._notify(DEVICES, Touched(device=device.id))
-            self._notify(device.id)
+            register_device(self.hass, self.entry, device)
+            self._call_listeners(DEVICES, DeviceUpdate(device=device.id))
+            self._call_listeners(device.id)
             if number % _DEVICES_AT_ONCE == 0:
-                await asyncio.sleep(0)  # a thousand devices must not hold up everything else
+                await asyncio.sleep(0)  # a thousand devices must not block the event loop
 
-    def _take_change(self, change: DeviceChange) -> None:
+    def _apply_change(self, change: DeviceChange) -> None:
         self._show_available()
-        touched = self.things.take(change, time.monotonic())
+        update = self.devices.apply_change(change, time.monotonic())
         match change:
             case DeviceChanged(device=device):
-                register_thing(self.hass, self.entry, device)
-                self._polarity_issue.take(device.id, device)
-                self._notify(DEVICES, Touched(device=device.id))
+                register_device(self.hass, self.entry, device)
+                self._polarity_issue.update_device(device.id, device)
+                self._call_listeners(DEVICES, DeviceUpdate(device=device.id))
             case DeviceRemoved(device=device_id):
-                remove_thing(self.hass, self.entry, device_id)
-                self._polarity_issue.take(device_id, None)
-        if touched:
-            self._notify(touched.device, touched)
+                remove_device(self.hass, self.entry, device_id)
+                self._polarity_issue.update_device(device_id, None)
+        if update:
+            self._call_listeners(update.device, update)
 
-    def _take_status(self, status: Status) -> None:
+    def _apply_status(self, status: Status) -> None:
         old = self.status
         now = dt_util.utcnow()
         contacts = [link.last_contact_age for link in status.links if link.last_contact_age is not None]
         self.status = SiteStatus(
             status=status,
-            oldest_waiting=_moment(now, status.oldest_waiting_age, old.oldest_waiting if old else None),
-            last_contact=_moment(now, min(contacts, default=None), old.last_contact if old else None),
+            oldest_waiting=_timestamp(now, status.oldest_waiting_age, old.oldest_waiting if old else None),
+            last_contact=_timestamp(now, min(contacts, default=None), old.last_contact if old else None),
         )
         show_status(self.hass, self.entry, status)
         self._destination_issues.show(status)
-        self._notify(STATUS)
+        self._call_listeners(STATUS)
 
-    def _notify(self, subject: Subject, touched: Touched | None = None) -> None:
+    def _call_listeners(self, subject: Subject, update: DeviceUpdate | None = None) -> None:
         for listener in tuple(self._listeners[subject]):
-            listener(touched)
+            listener(update)
 
-    def _notify_all(self) -> None:
+    def _call_all_listeners(self) -> None:
         for subject in tuple(self._listeners):
-            self._notify(subject)
+            self._call_listeners(subject)
 
-    def _opened(self, session: Session) -> None:
+    def _session_opened(self, session: Session) -> None:
         self.session = session
         self._missed.session_opened()
         session.processed_fn = self._missed.confirm
-        self._shown.clear()
+        self._snapshot_applied.clear()
         register_version(self.hass, self.entry, session.hello.version)
         if session.hello.schema < SCHEMA:
             create_issue(self.hass, self.entry, Issue.APP_OLDER, app=session.hello.version, integration=VERSION)
         else:
             clear_issues(self.hass, self.entry, Issue.APP_OLDER)
 
-    def _closed(self) -> None:
+    def _session_closed(self) -> None:
         self.session = None
         self._destination_issues.stop()
         self._missed.session_closed()
@@ -322,9 +322,9 @@ class CosmosCoordinator:
             self._start_away_timers()
 
     def _show_available(self) -> None:
-        """Let what is held count, edges that were missed included; only for as long as a snapshot may take."""
+        """Show entities as available, for as long as a snapshot may take to arrive."""
         if not self.available and self.session:
-            LOGGER.info("%s: the gateway is there, version %s", self.entry.title, self.session.hello.version)
+            LOGGER.info("%s: connected to the gateway, version %s", self.entry.title, self.session.hello.version)
             self.available = True
             self._cancel_away_timers()
             self._start_away_timers()
@@ -339,8 +339,8 @@ class CosmosCoordinator:
         while self._away_timers:
             self._away_timers.pop()()
 
-    def _note_silence(self) -> None:
-        """What has refused us may go away for good: that is another issue."""
+    def _restart_unreachable_timer(self) -> None:
+        """Start the timer of the unreachable issue for a gateway that refused before and does not respond now."""
         if self._refused:
             self._refused = False
             self._away_timers.append(async_call_later(self.hass, UNREACHABLE_AFTER, self._show_unreachable))
@@ -348,9 +348,9 @@ class CosmosCoordinator:
     @callback
     def _become_unavailable(self, _: datetime) -> None:
         if self.available:
-            LOGGER.info("%s: the gateway is away, its entities are unavailable", self.entry.title)
+            LOGGER.info("%s: no connection to the gateway, its entities are unavailable", self.entry.title)
             self.available = False
-            self._notify_all()
+            self._call_all_listeners()
 
     @callback
     def _show_unreachable(self, _: datetime) -> None:
@@ -359,7 +359,7 @@ class CosmosCoordinator:
 
     async def _show_refusal(self, error: GatewayRefusedError) -> None:
         self._refused = True
-        is_other = error.code == Code.IDENTITY_MISMATCH or await self._is_another_beside(error)
+        is_other = error.code == Code.IDENTITY_MISMATCH or await self._is_app_replaced(error)
         clear_issues(self.hass, self.entry, *LINK_ISSUES)
         if is_other:
             show_other_gateway(self.hass, self.entry)
@@ -370,24 +370,24 @@ class CosmosCoordinator:
             create_issue(self.hass, self.entry, issue, url=self.entry.data[CONF_URL], code=quoted(error.code))
         LOGGER.debug("%s: %s: %s", self.entry.title, error.code, error)
 
-    async def _is_another_beside(self, error: GatewayRefusedError) -> bool:
-        """Whether what does not know us is another app than before: the Supervisor's app has lost its data."""
-        if error.code != Code.UNAUTHORIZED or not is_beside(self.hass, self.entry.data):
+    async def _is_app_replaced(self, error: GatewayRefusedError) -> bool:
+        """Return whether the Supervisor's app now has another identity: it has lost its data and rejects the token."""
+        if error.code != Code.UNAUTHORIZED or not is_supervised_app(self.hass, self.entry.data):
             return False
-        found = await async_discovered(self.hass, self.entry.data[CONF_URL])
+        found = await async_find_app(self.hass, self.entry.data[CONF_URL])
         return found is not None and found.site != self.entry.data[CONF_SITE]
 
     async def _announce_stop(self, _: Event) -> None:
         self._stop_listening = None
         if self.session:
             with contextlib.suppress(GatewayAwayError):
-                await self.session.confirm()  # from here on no automation is started: what comes counts as missed
+                await self.session.confirm()  # no automation runs from here on, so later changes count as missed
                 await self.session.send(Stopping())
 
 
-def _moment(now: datetime, age: float | None, old: datetime | None) -> datetime | None:
-    """Return when it was, the same as before unless something happened: a state is written only for news."""
+def _timestamp(now: datetime, age: float | None, old: datetime | None) -> datetime | None:
+    """Convert an age in seconds to a timestamp; return ``old`` within the jitter, so that no state is written."""
     if age is None:
         return None
-    moment = now - duration(age)
-    return old if old and abs(moment - old) < _STEADY else moment.replace(microsecond=0)
+    timestamp = now - duration(age)
+    return old if old and abs(timestamp - old) < _JITTER else timestamp.replace(microsecond=0)

@@ -1,4 +1,4 @@
-"""What a config entry holds while it is loaded."""
+"""Runtime data of a loaded config entry."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CosmosRuntime:
-    """The parts of one site; ``coordinator`` is None without the app."""
+    """The alerts and the gateway connection of one site; ``coordinator`` is None without the app."""
 
     alerts: Alerts
     coordinator: CosmosCoordinator | None

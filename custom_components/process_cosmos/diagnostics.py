@@ -1,4 +1,4 @@
-"""What a person may attach to an issue: no token, no address, no message of an alert, no name of a device."""
+"""Diagnostics without secrets: no tokens, no addresses, no messages of alerts, no names of devices."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -13,12 +13,12 @@ from .const import CONF_DESTINATIONS, CONF_NOTIFY_ENTITIES, CONF_PERSISTENT, CON
 from .contract.destinations import BrokerLink, Status
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
-from .gateway.devices import Thing
-from .workflows.workflows import Copy, async_copies
+from .gateway.devices import DeviceState
+from .workflows.workflows import Copy, async_find_copies
 
 
 async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: CosmosConfigEntry) -> dict[str, Any]:
-    """Return what is known of a site; built from what may be shown, so that a new secret stays out by itself."""
+    """Return the diagnostics of a site, built from an allow list so that new secret fields stay out."""
     runtime = entry.runtime_data if entry.state is ConfigEntryState.LOADED else None
     return {
         "state": entry.state.value,
@@ -29,7 +29,7 @@ async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: CosmosC
         | {CONF_PERSISTENT: entry.options.get(CONF_PERSISTENT, False)},
         "alerts": Counter(alert.state for alert in runtime.alerts.alive) if runtime else None,
         "gateway": _gateway(runtime.coordinator) if runtime and runtime.coordinator else None,
-        "workflows": [_workflow(hass, copy) for each in (await async_copies(hass)).values() for copy in each],
+        "workflows": [_workflow(hass, copy) for each in (await async_find_copies(hass)).values() for copy in each],
     }
 
 
@@ -46,7 +46,7 @@ def _gateway(coordinator: CosmosCoordinator) -> dict[str, Any]:
         "schema": session.hello.schema if session else None,
         "frames_ignored": session.ignored if session else None,
         "status": _status(site.status) if site else None,
-        "things": [_thing(thing) for thing in coordinator.things.by_id.values()],
+        "things": [_device(device_state) for device_state in coordinator.devices.by_id.values()],
     }
 
 
@@ -56,22 +56,22 @@ def _status(status: Status) -> dict[str, Any]:
 
 
 def _broker(broker: BrokerLink) -> dict[str, Any]:
-    """Count what names devices."""
+    """Replace lists that name devices by their length."""
     return asdict(broker) | {"denied": len(broker.denied), "limited": len(broker.limited)}
 
 
 def _link(link: dict[str, Any]) -> dict[str, Any]:
-    """Leave the label out: it is what people wrote, or the host of the address; and what the far side said."""
+    """Keep only safe fields; the label (user text or host name) and the reply of the receiver are left out."""
     return {key: link[key] for key in ("name", "kind", "kinds", "state", "reason", "last_contact_age", "state_age")}
 
 
-def _thing(thing: Thing) -> dict[str, Any]:
+def _device(device_state: DeviceState) -> dict[str, Any]:
     return {
-        "online": thing.online,
+        "online": device_state.online,
         "properties": [
             {"kind": item.kind, "hint": item.hint, "writable": item.writable, "unit": item.unit}
-            for item in thing.device.properties
+            for item in device_state.device.properties
         ],
-        "values_heard": sum(value is not None for value in thing.values.values()),
-        "events": len(thing.device.events),
+        "values_heard": sum(value is not None for value in device_state.values.values()),
+        "events": len(device_state.device.events),
     }

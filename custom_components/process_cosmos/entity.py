@@ -1,4 +1,4 @@
-"""What all entities share, and how those of Things come with their device."""
+"""Base classes of the entities, and functions that add entities as devices appear."""
 
 import uuid
 from abc import abstractmethod
@@ -14,107 +14,107 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from .contract.devices import Device, Property, Value, WriteProperty
 from .coordinator import DEVICES, STATUS, CosmosCoordinator
 from .data import CosmosConfigEntry
-from .gateway.devices import Thing, Touched
-from .gateway.registry import site_device_info, thing_device_info, unique_id
+from .gateway.devices import DeviceState, DeviceUpdate
+from .gateway.registry import make_device_info, make_site_device_info, unique_id
 
 
 @dataclass(frozen=True, kw_only=True)
 class PropertyDescription(EntityDescription):
-    """A row of a platform's table: the properties it shows. The first row that fits a property shows it."""
+    """A row in the table of a platform. The first row whose ``fits_fn`` accepts a property describes its entity."""
 
     fits_fn: Callable[[Property], bool]
 
 
 class SiteEntity(Entity):
-    """Belongs to the site's own device."""
+    """An entity of the site's own device."""
 
     _attr_has_entity_name = True
     _attr_should_poll = False
 
     def __init__(self, entry: CosmosConfigEntry, description: EntityDescription) -> None:
-        """Be the entity of the table's row ``description``; its key is part of the unique id."""
+        """Create the entity that ``description`` defines; its key is part of the unique id."""
         self.entity_description = description
         self._attr_unique_id = f"{entry.entry_id}_{description.key}"
-        self._attr_device_info = site_device_info(entry)
+        self._attr_device_info = make_site_device_info(entry)
 
 
 class StatusEntity(SiteEntity):
-    """Shows something of the gateway's status."""
+    """An entity that shows a part of the gateway's status."""
 
     def __init__(self, coordinator: CosmosCoordinator, description: EntityDescription) -> None:
-        """Be the entity of the table's row ``description``, with what ``coordinator`` knows."""
+        """Create the entity that ``description`` defines, with data from ``coordinator``."""
         super().__init__(coordinator.entry, description)
         self.coordinator = coordinator
 
     @property
     @override
     def available(self) -> bool:
-        """Whether the gateway has said how it stands, and the link is there."""
+        """Whether the gateway is connected and has sent its status."""
         return self.coordinator.available and self.coordinator.status is not None
 
     @override
     async def async_added_to_hass(self) -> None:
-        """Write the state with each status, about one a second."""
+        """Write the state after each status message, at most once a second."""
         self.async_on_remove(self.coordinator.async_watch(STATUS, lambda _: self.async_write_ha_state()))
 
 
-class ThingEntity(Entity):
-    """Belongs to a Thing."""
+class DeviceEntity(Entity):
+    """An entity of a device behind the gateway."""
 
     _attr_has_entity_name = True
     _attr_should_poll = False
 
     def __init__(self, coordinator: CosmosCoordinator, device: Device, title: str, *key: str) -> None:
-        """Take the device, and title and key of what is shown of it."""
+        """Create an entity of ``device`` named ``title``; ``key`` is the rest of its unique id."""
         self.coordinator = coordinator
         self.device_id = device.id
         self._attr_unique_id = unique_id(coordinator.entry, device.id, *key)
         self._attr_name = title
-        self._attr_device_info = thing_device_info(coordinator.hass, coordinator.entry, device)
+        self._attr_device_info = make_device_info(coordinator.hass, coordinator.entry, device)
 
     @property
-    def thing(self) -> Thing | None:
-        """The Thing as it is now; None when the gateway no longer has it."""
-        return self.coordinator.things.by_id.get(self.device_id)
+    def device_state(self) -> DeviceState | None:
+        """The current state of the device; None if the gateway no longer has it."""
+        return self.coordinator.devices.by_id.get(self.device_id)
 
     @property
     @override
     def available(self) -> bool:
-        """Whether the link is there and the Thing not known to be offline."""
-        return self.coordinator.available and self.thing is not None and self.thing.online is not False
+        """Whether the gateway is connected and the device is not known to be offline."""
+        return self.coordinator.available and self.device_state is not None and self.device_state.online is not False
 
     @override
     async def async_added_to_hass(self) -> None:
-        """Call ``async_show`` with each change of the Thing."""
-        self.async_on_remove(self.coordinator.async_watch(self.device_id, self.async_show))
+        """Call ``async_handle_update`` after each change of the device."""
+        self.async_on_remove(self.coordinator.async_watch(self.device_id, self.async_handle_update))
 
     @abstractmethod
-    def async_show(self, touched: Touched | None) -> None:
-        """Write the state; ``touched`` says what changed, None: perhaps everything."""
+    def async_handle_update(self, update: DeviceUpdate | None) -> None:
+        """Write the state. ``update``: what changed; None: anything may have changed."""
 
 
-class PropertyEntity(ThingEntity):
-    """Shows one property of a Thing."""
+class PropertyEntity(DeviceEntity):
+    """An entity that shows one property of a device."""
 
     entity_description: PropertyDescription
     rows: ClassVar[Sequence[PropertyDescription]]
 
     def __init__(self, coordinator: CosmosCoordinator, device: Device, item: Property) -> None:
-        """Take the property, which one of the rows fits."""
+        """Create the entity of ``item``, which one of the rows must accept."""
         super().__init__(coordinator, device, item.title, item.name)
         self.property_name = item.name
-        self._follow(item)
+        self._select_row(item)
 
     @classmethod
-    def row_of(cls, item: Property) -> PropertyDescription | None:
-        """Return the row that shows ``item``, if one does."""
+    def find_row(cls, item: Property) -> PropertyDescription | None:
+        """Return the first row that accepts ``item``; None if no row does."""
         return next((row for row in cls.rows if row.fits_fn(item)), None)
 
     def describe(self, item: Property) -> None:
-        """Take from the description what no row says: unit, limits."""
+        """Copy attributes from the property description that no row defines, such as unit and limits."""
 
-    def _follow(self, item: Property) -> None:
-        if row := self.row_of(item):
+    def _select_row(self, item: Property) -> None:
+        if row := self.find_row(item):
             self.entity_description = row
             self._attr_device_class = row.device_class
             self.describe(item)
@@ -122,62 +122,62 @@ class PropertyEntity(ThingEntity):
     @property
     @override
     def available(self) -> bool:
-        """Whether the Thing is, and its description still has this property as it was."""
+        """Whether the device is available and its description still has a property that fits the row."""
         return super().available and self.item is not None and self.entity_description.fits_fn(self.item)
 
     @property
     def item(self) -> Property | None:
-        """The property as described now."""
-        return self.thing.properties.get(self.property_name) if self.thing else None
+        """The current description of the property; None if it no longer exists."""
+        return self.device_state.properties.get(self.property_name) if self.device_state else None
 
     @property
     def reported(self) -> Value | None:
-        """The newest value; None until one was heard."""
-        return self.thing.values.get(self.property_name) if self.thing else None
+        """The newest value; None before the first one."""
+        return self.device_state.values.get(self.property_name) if self.device_state else None
 
     @callback
     @override
-    def async_show(self, touched: Touched | None) -> None:
-        """Write the state unless only something else of the Thing changed; a new description is followed."""
-        if self.item and (touched is None or (touched.event is None and touched.property is None)):
-            self._follow(self.item)
-        if touched is None or (touched.event is None and touched.property in (None, self.property_name)):
+    def async_handle_update(self, update: DeviceUpdate | None) -> None:
+        """Write the state after changes of this property or the whole device; apply a changed description."""
+        if self.item and (update is None or (update.event is None and update.property is None)):
+            self._select_row(self.item)
+        if update is None or (update.event is None and update.property in (None, self.property_name)):
             self.async_write_ha_state()
 
     async def async_write(self, value: Value) -> None:
-        """Ask the Thing to take ``value``; raise a coded ``HomeAssistantError`` at once when it cannot be asked."""
+        """Write ``value`` to the property; raise a coded ``HomeAssistantError`` on refusal or lost connection."""
         await self.coordinator.async_request(
             WriteProperty(id=uuid.uuid4().hex, device=self.device_id, property=self.property_name, value=value)
         )
 
 
-def add_properties(
+def add_property_entities(
     entry: CosmosConfigEntry, add: AddConfigEntryEntitiesCallback, shown_by: type[PropertyEntity]
 ) -> None:
-    """Add an entity for every property of a Thing that a row fits, now and whenever one joins."""
+    """Add an entity for each property that a row accepts, for current and future devices."""
 
-    def of(coordinator: CosmosCoordinator, device: Device) -> Iterable[ThingEntity]:
-        return (shown_by(coordinator, device, item) for item in device.properties if shown_by.row_of(item))
+    def make_entities(coordinator: CosmosCoordinator, device: Device) -> Iterable[DeviceEntity]:
+        return (shown_by(coordinator, device, item) for item in device.properties if shown_by.find_row(item))
 
-    add_things(entry, add, of)
+    add_device_entities(entry, add, make_entities)
 
 
-def add_things(
+def add_device_entities(
     entry: CosmosConfigEntry,
     add: AddConfigEntryEntitiesCallback,
-    entities_of: Callable[[CosmosCoordinator, Device], Iterable[ThingEntity]],
+    entities_of: Callable[[CosmosCoordinator, Device], Iterable[DeviceEntity]],
 ) -> None:
-    """Add what ``entities_of`` makes of each Thing, now and whenever one joins or changes; each entity once."""
+    """Add the entities that ``entities_of`` makes for each device, now and after changes; each unique id once."""
     coordinator = entry.runtime_data.coordinator
     if coordinator is None:
         return
     shown: set[str | None] = set()
 
     @callback
-    def add_new(touched: Touched | None = None) -> None:
-        things = coordinator.things.by_id
-        added = things.values() if touched is None else [things[touched.device]] if touched.device in things else []
-        made = [e for thing in added for e in entities_of(coordinator, thing.device)]
+    def add_new(update: DeviceUpdate | None = None) -> None:
+        devices = coordinator.devices.by_id
+        added = devices.values() if update is None else [devices[update.device]] if update.device in devices else []
+        made = [e for device_state in added for e in entities_of(coordinator, device_state.device)]
         new = [entity for entity in made if entity.unique_id not in shown]
         for entity in new:
             shown.add(entity.unique_id)

@@ -1,4 +1,4 @@
-"""What an action raises when the gateway did not do what was asked."""
+"""Errors that an action raises when the gateway refuses a request."""
 
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 
@@ -10,11 +10,11 @@ CALLERS_MISTAKE = frozenset(
     {Code.INVALID_VALUE, Code.READ_ONLY, Code.UNKNOWN_DEVICE, Code.UNKNOWN_PROPERTY, Code.UNKNOWN_REJECTED}
 )
 TRANSLATED = CALLERS_MISTAKE | {GATEWAY_AWAY, Code.BROKER_AWAY, Code.WRITE_DENIED}
-"""Codes with a sentence of their own in the translations; of the others the gateway's sentence is shown."""
+"""Codes with a translation; for other codes the gateway's message is shown."""
 
 
 def refusal(error: GatewayError) -> HomeAssistantError:
-    """Return the error for people and automations; its translation key is the stable code."""
+    """Convert a gateway error into a Home Assistant error whose translation key is the stable code."""
     kind = ServiceValidationError if error.code in CALLERS_MISTAKE else HomeAssistantError
     return kind(
         translation_domain=DOMAIN,

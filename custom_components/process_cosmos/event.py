@@ -1,4 +1,4 @@
-"""Device events of Things."""
+"""Event entities: one for each kind of device event."""
 
 from collections.abc import Iterable
 from typing import Any, override
@@ -10,8 +10,8 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from .contract.devices import Device, DeviceEventDescription
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
-from .entity import ThingEntity, add_things
-from .gateway.devices import Touched
+from .entity import DeviceEntity, add_device_entities
+from .gateway.devices import DeviceUpdate
 from .gateway.registry import EVENT_KEY
 
 PARALLEL_UPDATES = 0
@@ -22,32 +22,32 @@ async def async_setup_entry(
     entry: CosmosConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add those of all Things."""
-    add_things(entry, async_add_entities, _events)
+    """Add the event entities of all devices."""
+    add_device_entities(entry, async_add_entities, _make_events)
 
 
-def _events(coordinator: CosmosCoordinator, device: Device) -> Iterable[ThingEvent]:
-    return (ThingEvent(coordinator, device, description) for description in device.events)
+def _make_events(coordinator: CosmosCoordinator, device: Device) -> Iterable[DeviceEventEntity]:
+    return (DeviceEventEntity(coordinator, device, description) for description in device.events)
 
 
-class ThingEvent(ThingEntity, EventEntity):
-    """One kind of device event."""
+class DeviceEventEntity(DeviceEntity, EventEntity):
+    """The events of one kind from one device."""
 
     def __init__(self, coordinator: CosmosCoordinator, device: Device, description: DeviceEventDescription) -> None:
-        """Show the events ``description`` names, of ``device``."""
+        """Represent the events of ``device`` that ``description`` names."""
         super().__init__(coordinator, device, description.title, EVENT_KEY, description.name)
         self._attr_event_types = [description.name]
 
     @callback
     @override
-    def async_show(self, touched: Touched | None) -> None:
-        """Show this event when it happened; of the rest only what concerns the whole Thing."""
-        if touched and touched.event:
-            if touched.event.event not in self.event_types:
+    def async_handle_update(self, update: DeviceUpdate | None) -> None:
+        """Fire on an event of this kind; write the state after a change of the whole device."""
+        if update and update.event:
+            if update.event.event not in self.event_types:
                 return
-            attributes: dict[str, Any] = {"value": touched.event.value}
-            if touched.event.possible_repeat:
+            attributes: dict[str, Any] = {"value": update.event.value}
+            if update.event.possible_repeat:
                 attributes["possible_repeat"] = True
-            self._trigger_event(touched.event.event, attributes)
-        if touched is None or touched.property is None:
+            self._trigger_event(update.event.event, attributes)
+        if update is None or update.property is None:
             self.async_write_ha_state()

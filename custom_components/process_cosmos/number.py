@@ -1,4 +1,4 @@
-"""Numbers of a Thing that can be written."""
+"""Numbers: writable number properties of devices."""
 
 from dataclasses import dataclass
 from typing import override
@@ -9,21 +9,21 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .contract.devices import Property, PropertyKind
 from .data import CosmosConfigEntry
-from .entity import PropertyDescription, PropertyEntity, add_properties
+from .entity import PropertyDescription, PropertyEntity, add_property_entities
 
 PARALLEL_UPDATES = 0
 
 _UNLIMITED = 1e9
-"""Home Assistant's own defaults are 0 to 100."""
+"""Limit of a property without one of its own; Home Assistant's defaults are 0 to 100."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThingNumberDescription(PropertyDescription, NumberEntityDescription):
-    """A row of numbers."""
+class PropertyNumberDescription(PropertyDescription, NumberEntityDescription):
+    """Describes a number of a property."""
 
 
 NUMBERS = (
-    ThingNumberDescription(
+    PropertyNumberDescription(
         key="number",
         mode=NumberMode.BOX,
         fits_fn=lambda item: item.kind is PropertyKind.NUMBER and item.writable,
@@ -36,19 +36,19 @@ async def async_setup_entry(
     entry: CosmosConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add those of all Things."""
-    add_properties(entry, async_add_entities, ThingNumber)
+    """Add the numbers of all devices."""
+    add_property_entities(entry, async_add_entities, PropertyNumber)
 
 
-class ThingNumber(PropertyEntity, NumberEntity):
-    """A writable number of a Thing."""
+class PropertyNumber(PropertyEntity, NumberEntity):
+    """A writable number property of a device."""
 
-    entity_description: ThingNumberDescription
+    entity_description: PropertyNumberDescription
     rows = NUMBERS
 
     @override
     def describe(self, item: Property) -> None:
-        """Take limits and unit from the Thing's description."""
+        """Copy limits, step and unit from the description of the property."""
         self._attr_native_unit_of_measurement = item.unit
         self._attr_native_step = 1.0 if item.integer else 0.01
         self._attr_native_min_value = -_UNLIMITED if item.minimum is None else item.minimum
@@ -62,5 +62,5 @@ class ThingNumber(PropertyEntity, NumberEntity):
 
     @override
     async def async_set_native_value(self, value: float) -> None:
-        """Write ``value``."""
+        """Write ``value`` to the device."""
         await self.async_write(value)

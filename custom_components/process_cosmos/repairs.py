@@ -1,4 +1,4 @@
-"""The repairs a person can do from here: settle rejected events, read of what was lost."""
+"""Fix flows of the repair issues."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ async def async_create_fix_flow(
     issue_id: str,  # noqa: ARG001 - its data names the issue and the site
     data: dict[str, str | int | float | None] | None,
 ) -> RepairsFlow:
-    """Return the flow of a fixable issue."""
+    """Return the fix flow of an issue."""
     named = data or {}
     entry: CosmosConfigEntry | None = hass.config_entries.async_get_entry(str(named.get("entry_id")))
     issue = str(named.get("issue"))
@@ -29,25 +29,25 @@ async def async_create_fix_flow(
     if issue == Issue.OTHER_GATEWAY:
         return OtherGatewayFlow(entry)
     if issue in OCCURRENCES:
-        return ReadFlow(entry, OCCURRENCES[Issue(issue)])
+        return AcknowledgeOccurrenceFlow(entry, OCCURRENCES[Issue(issue)])
     return RejectedEventsFlow(entry)
 
 
-class ReadFlow(RepairsFlow):
-    """Says what has happened; it is over when a person has read it, until it happens again."""
+class AcknowledgeOccurrenceFlow(RepairsFlow):
+    """Reports an occurrence; the issue is removed once it was read, until it occurs again."""
 
     def __init__(self, entry: CosmosConfigEntry | None, occurrence: Occurrence) -> None:
-        """Take the site, and what has happened there."""
+        """Report ``occurrence`` at the site ``entry``; None: the site was removed."""
         self._entry = entry
         self._occurrence = occurrence
         self._mark = ""
 
     async def async_step_init(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Show the dialog."""
+        """Show the confirmation form."""
         return await self.async_step_confirm()
 
     async def async_step_confirm(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Say it, and remember that it was read: what was said, not what has happened meanwhile."""
+        """Show the occurrence; on submit, store the mark that was shown, not one that is newer."""
         status = _status(self._entry)
         if self._entry is None or status is None:
             return self.async_abort(reason="gateway_away")
@@ -55,11 +55,11 @@ class ReadFlow(RepairsFlow):
             note_read(self.hass, self._entry, self._occurrence.issue, self._mark)
             return self.async_create_entry(data={})
         self._mark = self._occurrence.mark_fn(status)
-        if not self._mark:  # another store, or a restart, knows nothing of it any more
+        if not self._mark:  # a new store, or a restart, no longer reports it
             return self.async_create_entry(data={})
         return self.async_show_form(
             step_id="confirm",
-            description_placeholders=dict(self._occurrence.says_fn(status)),
+            description_placeholders=dict(self._occurrence.placeholders_fn(status)),
         )
 
 

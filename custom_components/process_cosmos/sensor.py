@@ -1,4 +1,4 @@
-"""Numbers and texts of Things, and how the site's alerts and destinations stand."""
+"""Sensors: number and text properties of devices, open alerts, and the status of the app."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from .contract.destinations import LinkState, Priority, StorageState
 from .contract.devices import Hint, Property, PropertyKind
 from .coordinator import SiteStatus
 from .data import CosmosConfigEntry
-from .entity import PropertyDescription, PropertyEntity, SiteEntity, StatusEntity, add_properties
+from .entity import PropertyDescription, PropertyEntity, SiteEntity, StatusEntity, add_property_entities
 from .gateway.destination_texts import label_of
 
 PARALLEL_UPDATES = 0
@@ -33,7 +33,7 @@ _WORST_FIRST = (LinkState.REFUSED, LinkState.OFFLINE, LinkState.CONNECTED, LinkS
 
 @dataclass(frozen=True, kw_only=True)
 class SiteSensorDescription(SensorEntityDescription):
-    """A row of the site's own sensors; it needs the app."""
+    """Describes a sensor of the app's status."""
 
     value_fn: Callable[[SiteStatus], StateType | datetime]
     attributes_fn: Callable[[SiteStatus], dict[str, Any] | None] = lambda _: None
@@ -41,8 +41,8 @@ class SiteSensorDescription(SensorEntityDescription):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThingSensorDescription(PropertyDescription, SensorEntityDescription):
-    """A row of Things' sensors."""
+class PropertySensorDescription(PropertyDescription, SensorEntityDescription):
+    """Describes a sensor of a property."""
 
 
 def _worst_link(site: SiteStatus) -> LinkState:
@@ -77,8 +77,8 @@ SITE_SENSORS = (
         attributes_fn=_links,
     ),
     SiteSensorDescription(
-        key="waiting_alarm",
-        translation_key="waiting_alarm",
+        key="waiting_urgent",
+        translation_key="waiting_urgent",
         state_class=SensorStateClass.MEASUREMENT,
         value_fn=lambda site: site.status.waiting.urgent,
     ),
@@ -89,8 +89,8 @@ SITE_SENSORS = (
         value_fn=lambda site: site.status.waiting.change,
     ),
     SiteSensorDescription(
-        key="waiting_measurement",
-        translation_key="waiting_measurement",
+        key="waiting_reading",
+        translation_key="waiting_reading",
         state_class=SensorStateClass.MEASUREMENT,
         value_fn=lambda site: site.status.waiting.reading,
     ),
@@ -98,7 +98,7 @@ SITE_SENSORS = (
         key="oldest_waiting",
         translation_key="oldest_waiting",
         device_class=SensorDeviceClass.TIMESTAMP,
-        entity_registry_enabled_default=False,  # a moment that moves is a row in the activity of the site each time
+        entity_registry_enabled_default=False,  # each change of a timestamp adds a row to the site's activity
         value_fn=lambda site: site.oldest_waiting,
     ),
     SiteSensorDescription(
@@ -113,9 +113,9 @@ SITE_SENSORS = (
         state_class=SensorStateClass.TOTAL_INCREASING,
         value_fn=lambda site: site.status.dropped,
     ),
-    _dropped("dropped_alarm", Priority.URGENT),
+    _dropped("dropped_urgent", Priority.URGENT),
     _dropped("dropped_change", Priority.CHANGE),
-    _dropped("dropped_measurement", Priority.READING),
+    _dropped("dropped_reading", Priority.READING),
     SiteSensorDescription(
         key="storage",
         translation_key="storage",
@@ -138,13 +138,13 @@ OPEN_ALERTS = SensorEntityDescription(
 
 
 def _is_number(item: Property, device_class: SensorDeviceClass | None = None) -> bool:
-    """Whether it is a number only to be read, in a unit Home Assistant knows for ``device_class``."""
+    """Return whether ``item`` is a read-only number with a unit that Home Assistant allows for ``device_class``."""
     known = device_class is None or item.unit in DEVICE_CLASS_UNITS[device_class]
     return item.kind is PropertyKind.NUMBER and not item.writable and known
 
 
-def _readings_of(hint: Hint, device_class: SensorDeviceClass, **more: Any) -> ThingSensorDescription:  # noqa: ANN401
-    return ThingSensorDescription(
+def _number_sensor(hint: Hint, device_class: SensorDeviceClass, **more: Any) -> PropertySensorDescription:  # noqa: ANN401
+    return PropertySensorDescription(
         key=hint,
         device_class=device_class,
         state_class=SensorStateClass.MEASUREMENT,
@@ -153,12 +153,12 @@ def _readings_of(hint: Hint, device_class: SensorDeviceClass, **more: Any) -> Th
     )
 
 
-THING_SENSORS = (
-    _readings_of(Hint.TEMPERATURE, SensorDeviceClass.TEMPERATURE),
-    _readings_of(Hint.HUMIDITY, SensorDeviceClass.HUMIDITY),
-    _readings_of(Hint.BATTERY, SensorDeviceClass.BATTERY, entity_category=EntityCategory.DIAGNOSTIC),
-    ThingSensorDescription(key="number", state_class=SensorStateClass.MEASUREMENT, fits_fn=_is_number),
-    ThingSensorDescription(key="text", fits_fn=lambda item: item.kind is PropertyKind.TEXT),
+PROPERTY_SENSORS = (
+    _number_sensor(Hint.TEMPERATURE, SensorDeviceClass.TEMPERATURE),
+    _number_sensor(Hint.HUMIDITY, SensorDeviceClass.HUMIDITY),
+    _number_sensor(Hint.BATTERY, SensorDeviceClass.BATTERY, entity_category=EntityCategory.DIAGNOSTIC),
+    PropertySensorDescription(key="number", state_class=SensorStateClass.MEASUREMENT, fits_fn=_is_number),
+    PropertySensorDescription(key="text", fits_fn=lambda item: item.kind is PropertyKind.TEXT),
 )
 
 
@@ -167,65 +167,65 @@ async def async_setup_entry(
     entry: CosmosConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add the site's own sensors, and those of all Things."""
+    """Add the sensors of the site and of all devices."""
     async_add_entities([OpenAlerts(entry, entry.runtime_data.alerts)])
     if coordinator := entry.runtime_data.coordinator:
         async_add_entities(SiteSensor(coordinator, row) for row in SITE_SENSORS)
-    add_properties(entry, async_add_entities, ThingSensor)
+    add_property_entities(entry, async_add_entities, PropertySensor)
 
 
 class OpenAlerts(SiteEntity, SensorEntity):
-    """How many alerts are alive; there without the app too."""
+    """The number of open alerts; also available without the app."""
 
     def __init__(self, entry: CosmosConfigEntry, alerts: Alerts) -> None:
-        """Count the alive alerts of ``alerts``, the site's."""
+        """Count the open alerts of the site."""
         super().__init__(entry, OPEN_ALERTS)
         self._alerts = alerts
 
     @property
     @override
     def native_value(self) -> int:
-        """How many are open or acknowledged."""
+        """The number of alerts that are open or acknowledged."""
         return len(self._alerts.alive)
 
     @override
     async def async_added_to_hass(self) -> None:
-        """Write the state with each change of an alert that is on disk."""
+        """Write the state after each stored change of an alert."""
         self.async_on_remove(self._alerts.async_listen(lambda _: self.async_write_ha_state()))
 
 
 class SiteSensor(StatusEntity, SensorEntity):
-    """Something of the gateway's status."""
+    """A sensor of the gateway's status."""
 
     entity_description: SiteSensorDescription
 
     @property
     @override
     def native_value(self) -> StateType | datetime:
-        """What its row takes from the status."""
+        """The value that the description computes from the status."""
         return self.entity_description.value_fn(self.coordinator.status) if self.coordinator.status else None
 
     @property
     @override
     def extra_state_attributes(self) -> dict[str, Any] | None:
-        """What its row adds."""
+        """The attributes that the description computes from the status."""
         return self.entity_description.attributes_fn(self.coordinator.status) if self.coordinator.status else None
 
 
-class ThingSensor(PropertyEntity, SensorEntity):
-    """A number or a text of a Thing."""
+class PropertySensor(PropertyEntity, SensorEntity):
+    """A number or text property of a device."""
 
-    entity_description: ThingSensorDescription
-    rows = THING_SENSORS
+    entity_description: PropertySensorDescription
+    rows = PROPERTY_SENSORS
 
     @override
     def describe(self, item: Property) -> None:
-        """Take the unit from the Thing's description."""
+        """Copy the unit from the description of the property."""
         self._attr_state_class = self.entity_description.state_class
         self._attr_native_unit_of_measurement = item.unit if item.kind is PropertyKind.NUMBER else None
 
     @property
     @override
     def native_value(self) -> StateType:
-        """The newest value."""
+        """The newest reported value; a text is cut to the maximum length of a state."""
         return self.reported[:_LONGEST_STATE] if isinstance(self.reported, str) else self.reported

@@ -1,4 +1,4 @@
-"""Booleans of a Thing that can be written, other than valves."""
+"""Switches: writable boolean properties of devices, other than valves."""
 
 from dataclasses import dataclass
 from typing import Any, override
@@ -9,18 +9,18 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .contract.devices import Hint, PropertyKind
 from .data import CosmosConfigEntry
-from .entity import PropertyDescription, PropertyEntity, add_properties
+from .entity import PropertyDescription, PropertyEntity, add_property_entities
 
 PARALLEL_UPDATES = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThingSwitchDescription(PropertyDescription, SwitchEntityDescription):
-    """A row of switches."""
+class PropertySwitchDescription(PropertyDescription, SwitchEntityDescription):
+    """Describes a switch of a property."""
 
 
 SWITCHES = (
-    ThingSwitchDescription(
+    PropertySwitchDescription(
         key="switch",
         fits_fn=lambda item: item.kind is PropertyKind.BOOLEAN and item.writable and item.hint is not Hint.VALVE,
     ),
@@ -32,14 +32,14 @@ async def async_setup_entry(
     entry: CosmosConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add those of all Things."""
-    add_properties(entry, async_add_entities, ThingSwitch)
+    """Add the switches of all devices."""
+    add_property_entities(entry, async_add_entities, PropertySwitch)
 
 
-class ThingSwitch(PropertyEntity, SwitchEntity):
-    """A writable boolean of a Thing."""
+class PropertySwitch(PropertyEntity, SwitchEntity):
+    """A writable boolean property of a device."""
 
-    entity_description: ThingSwitchDescription
+    entity_description: PropertySwitchDescription
     rows = SWITCHES
 
     @property
@@ -50,10 +50,10 @@ class ThingSwitch(PropertyEntity, SwitchEntity):
 
     @override
     async def async_turn_on(self, **kwargs: Any) -> None:
-        """Write true."""
+        """Write true to the device."""
         await self.async_write(value=True)
 
     @override
     async def async_turn_off(self, **kwargs: Any) -> None:
-        """Write false."""
+        """Write false to the device."""
         await self.async_write(value=False)

@@ -1,4 +1,4 @@
-"""What the system information page says of Process Cosmos."""
+"""Entries of Process Cosmos on the system information page."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from .data import CosmosConfigEntry
 
 @callback
 def async_register(hass: HomeAssistant, register: SystemHealthRegistration) -> None:  # noqa: ARG001 - its signature
-    """Register."""
+    """Register the callback that collects the entries."""
     register.async_register_info(_info)
 
 

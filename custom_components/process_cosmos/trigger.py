@@ -1,4 +1,4 @@
-"""Triggers for the five states an alert can reach."""
+"""Triggers for five kinds of transitions of an alert."""
 
 from typing import Any, ClassVar, override
 
@@ -20,8 +20,8 @@ _CONFIG_SCHEMA = vol.Schema(
 )
 
 
-class _Sites:
-    """Listens to all loaded sites, also to those loaded later or again."""
+class _SiteListeners:
+    """Attaches a listener to every loaded site, including sites loaded or reloaded later."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -37,7 +37,7 @@ class _Sites:
             alerts: Alerts = entry.runtime_data.alerts
             self._listening[entry.entry_id] = alerts.async_listen(self._listener)
 
-    def let_go(self) -> None:
+    def remove_all(self) -> None:
         for entry_id in tuple(self._listening):
             self._stop(entry_id)
 
@@ -47,19 +47,19 @@ class _Sites:
 
 
 class AlertTrigger(Trigger):
-    """Fires when an alert about one of the entities (none given: any) has reached a state, on disk."""
+    """Fires after a stored transition of an alert about one of the configured entities (none: of any alert)."""
 
     kind: ClassVar[TransitionKind]
 
     @classmethod
     @override
     async def async_validate_config(cls, hass: HomeAssistant, config: ConfigType) -> ConfigType:
-        """Check the options."""
+        """Validate the trigger options."""
         validated: ConfigType = _CONFIG_SCHEMA(config)
         return validated
 
     def __init__(self, hass: HomeAssistant, config: TriggerConfig) -> None:
-        """Fire for alerts about the entities in the options; without any, for all."""
+        """Fire for alerts about the entities in the options; without entities, for all alerts."""
         super().__init__(hass, config)
         self._entities = set((config.options or {}).get(CONF_ENTITY_ID, ()))
 
@@ -67,14 +67,14 @@ class AlertTrigger(Trigger):
     async def async_attach_runner(
         self, run_action: TriggerActionRunner, did_not_trigger: TriggerNotTriggeredReporter | None = None
     ) -> CALLBACK_TYPE:
-        """Run the action for each match at any site, also one that is loaded later; return how to stop."""
+        """Run the action for each matching transition at any site; return a function that detaches the trigger."""
 
         @callback
         def changed(change: AlertChange) -> None:
             if self._matches(change):
                 run_action(_payload(change), f"alert {change.kind}: {change.alert.content.message}")
 
-        sites = _Sites(changed)
+        sites = _SiteListeners(changed)
         stop_following = async_dispatcher_connect(self._hass, SIGNAL_CONFIG_ENTRY_CHANGED, sites.follow)
         for entry in self._hass.config_entries.async_entries(DOMAIN):
             sites.follow(None, entry)
@@ -82,7 +82,7 @@ class AlertTrigger(Trigger):
         @callback
         def remove() -> None:
             stop_following()
-            sites.let_go()
+            sites.remove_all()
 
         return remove
 
@@ -92,7 +92,7 @@ class AlertTrigger(Trigger):
 
 
 def _payload(change: AlertChange) -> dict[str, Any]:
-    """Return what the automation's ``trigger`` variable holds besides the usual."""
+    """Return the fields that the ``trigger`` variable of the automation gets."""
     alert = change.alert
     return {
         "alert": alert.id,
@@ -108,31 +108,31 @@ def _payload(change: AlertChange) -> dict[str, Any]:
 
 
 class OpenedTrigger(AlertTrigger):
-    """A new alert."""
+    """Fires when an alert is opened."""
 
     kind = TransitionKind.OPENED
 
 
 class AcknowledgedTrigger(AlertTrigger):
-    """Somebody acknowledged."""
+    """Fires when an alert is acknowledged."""
 
     kind = TransitionKind.ACKNOWLEDGED
 
 
 class AnsweredTrigger(AlertTrigger):
-    """Somebody answered."""
+    """Fires when an alert is answered."""
 
     kind = TransitionKind.ANSWERED
 
 
 class UnansweredTrigger(AlertTrigger):
-    """Nobody answered in time."""
+    """Fires when nobody answered an alert in time."""
 
     kind = TransitionKind.UNANSWERED
 
 
 class ResolvedTrigger(AlertTrigger):
-    """It is over without an answer."""
+    """Fires when an alert is resolved without an answer."""
 
     kind = TransitionKind.RESOLVED
 
@@ -147,5 +147,5 @@ TRIGGERS: dict[str, type[Trigger]] = {
 
 
 async def async_get_triggers(hass: HomeAssistant) -> dict[str, type[Trigger]]:  # noqa: ARG001 - Home Assistant's signature
-    """Return the triggers by name."""
+    """Return the trigger classes by name."""
     return TRIGGERS

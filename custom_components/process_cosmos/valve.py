@@ -1,4 +1,4 @@
-"""Writable booleans of a Thing whose description says valve: true is open."""
+"""Valves: writable boolean properties that the description marks as a valve; true means open."""
 
 from dataclasses import dataclass
 from typing import override
@@ -10,18 +10,18 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from .contract.devices import Device, Hint, Property, PropertyKind
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
-from .entity import PropertyDescription, PropertyEntity, add_properties
+from .entity import PropertyDescription, PropertyEntity, add_property_entities
 
 PARALLEL_UPDATES = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThingValveDescription(PropertyDescription, ValveEntityDescription):
-    """A row of valves."""
+class PropertyValveDescription(PropertyDescription, ValveEntityDescription):
+    """Describes a valve of a property."""
 
 
 VALVES = (
-    ThingValveDescription(
+    PropertyValveDescription(
         key="valve",
         fits_fn=lambda item: item.kind is PropertyKind.BOOLEAN and item.writable and item.hint is Hint.VALVE,
     ),
@@ -33,20 +33,20 @@ async def async_setup_entry(
     entry: CosmosConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add those of all Things."""
-    add_properties(entry, async_add_entities, ThingValve)
+    """Add the valves of all devices."""
+    add_property_entities(entry, async_add_entities, PropertyValve)
 
 
-class ThingValve(PropertyEntity, ValveEntity):
-    """A valve that is open or closed."""
+class PropertyValve(PropertyEntity, ValveEntity):
+    """A valve with two states, open and closed."""
 
-    entity_description: ThingValveDescription
+    entity_description: PropertyValveDescription
     rows = VALVES
     _attr_reports_position = False
     _attr_supported_features = ValveEntityFeature.OPEN | ValveEntityFeature.CLOSE
 
     def __init__(self, coordinator: CosmosCoordinator, device: Device, item: Property) -> None:
-        """Name it after its device where it is the only valve."""
+        """Name the valve after its device if it is the only one there."""
         super().__init__(coordinator, device, item)
         if [each.hint for each in device.properties].count(Hint.VALVE) == 1:
             self._attr_name = None  # the device is the valve
@@ -54,15 +54,15 @@ class ThingValve(PropertyEntity, ValveEntity):
     @property
     @override
     def is_closed(self) -> bool | None:
-        """What the Thing last reported."""
+        """Whether the newest reported value is closed."""
         return None if self.reported is None else self.reported is False
 
     @override
     async def async_open_valve(self) -> None:
-        """Write true."""
+        """Write true, which opens the valve."""
         await self.async_write(value=True)
 
     @override
     async def async_close_valve(self) -> None:
-        """Write false."""
+        """Write false, which closes the valve."""
         await self.async_write(value=False)

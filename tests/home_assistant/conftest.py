@@ -1,6 +1,6 @@
-"""Home Assistant's own pytest plugin, with this repository's custom_components, and a site to test with."""
+"""Fixtures: Home Assistant's pytest plugin with this repository's integration, a gateway and sites."""
 
-# First of all: the plugin brings a package custom_components of its own, and the first import wins.
+# Must be the first import: the plugin has its own package custom_components, and the first import wins.
 import custom_components  # noqa: F401, I001 - imported for its effect
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,14 +21,14 @@ def _this_repositorys_integration(enable_custom_integrations: None) -> None:
 
 @pytest.fixture
 async def gateway(socket_enabled: None) -> AsyncIterator[ContractGateway]:
-    """A gateway that speaks the contract, on plain HTTP as the Supervisor's network has it."""
+    """A gateway that implements the contract, over plain HTTP as in the Supervisor's network."""
     async with ContractGateway() as gateway:
         yield gateway
 
 
 @pytest.fixture
 def config_folder(hass: HomeAssistant, tmp_path: Path) -> Path:
-    """An empty configuration folder, as Home Assistant leaves it before an entry is loaded."""
+    """An empty configuration folder, as before an entry is loaded."""
     folder = tmp_path / "config"
     (folder / ".storage").mkdir(parents=True)
     hass.config.config_dir = str(folder)
@@ -37,7 +37,7 @@ def config_folder(hass: HomeAssistant, tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def notify_entity(hass: HomeAssistant, config_folder: Path) -> str:
-    """Somebody to be told: an entity that shows messages, and the action that sends them."""
+    """A recipient: a notify entity, and the action that sends messages to it."""
     hass.services.async_register("notify", "send_message", lambda _: None)
     hass.states.async_set("notify.hall", "unknown")
     return "notify.hall"
@@ -70,7 +70,7 @@ def site(gateway: ContractGateway, notify_entity: str) -> MockConfigEntry:
 
 @pytest.fixture
 async def linked(hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry) -> MockConfigEntry:
-    """A loaded site, its gateway's devices shown. A test that wants other devices sets them before it asks for this."""
+    """A loaded site with the devices of its gateway. A test that needs other devices sets them first."""
     await set_up(hass, site)
     await until(lambda: site.runtime_data.coordinator.status)
     await hass.async_block_till_done()
@@ -78,7 +78,7 @@ async def linked(hass: HomeAssistant, gateway: ContractGateway, site: MockConfig
 
 
 async def set_up(hass: HomeAssistant, entry: MockConfigEntry) -> None:
-    """Load ``entry``."""
+    """Add ``entry`` and set it up."""
     entry.add_to_hass(hass)
     assert await hass.config_entries.async_setup(entry.entry_id)
     await hass.async_block_till_done()

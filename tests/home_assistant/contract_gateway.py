@@ -1,4 +1,4 @@
-"""A gateway in the test's own process: real sockets, the real contract, replies the test decides on."""
+"""A gateway in the test process with real sockets and the real contract, whose replies the test controls."""
 
 import asyncio
 import ssl
@@ -47,7 +47,7 @@ type Reply = Callable[[FromHomeAssistant], FromGateway | None]
 
 
 def done(message: FromHomeAssistant) -> FromGateway | None:
-    """Do whatever is asked; a destination that is tested confirms."""
+    """Accept every request; a test of a destination is confirmed."""
     if isinstance(message, TestDestination):
         return DestinationTested(id=message.id, delivered=True, status=204)
     request_id = getattr(message, "id", None)
@@ -55,7 +55,7 @@ def done(message: FromHomeAssistant) -> FromGateway | None:
 
 
 def refusing(code: str) -> Reply:
-    """Refuse whatever is asked."""
+    """Return a reply function that refuses every request with ``code``."""
 
     def reply(message: FromHomeAssistant) -> FromGateway | None:
         result = done(message)
@@ -68,7 +68,7 @@ def refusing(code: str) -> Reply:
 
 @dataclass
 class ContractGateway:
-    """Serves ``/ws`` and ``/v1/pair``; a test sets its fields at any time."""
+    """Serves ``/ws`` and ``/v1/pair``; a test may change its fields at any time."""
 
     refused: Refused | Receipt | None = None
     hello: GatewayHello = field(
@@ -91,7 +91,7 @@ class ContractGateway:
     site: Ulid = SITE
     tls: bool = False
     receipts: bool = True
-    heard: list[FromHomeAssistant] = field(default_factory=list)
+    received: list[FromHomeAssistant] = field(default_factory=list)
     sessions: int = 0
     socket: web.WebSocketResponse | None = None
     port: int = 0
@@ -106,11 +106,11 @@ class ContractGateway:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop."""
+        """Stop listening."""
         await self.stop()
 
     async def start(self) -> None:
-        """Listen, on the port it had if it is started again."""
+        """Start listening, again on the same port after a stop."""
         application = web.Application()
         application.router.add_get("/ws", self._serve)
         application.router.add_post("/v1/pair", self._pair)
@@ -120,51 +120,51 @@ class ContractGateway:
         self.port = self._server.port
 
     async def stop(self) -> None:
-        """Be away."""
+        """Stop listening and close the session."""
         await self.drop()
         await self._server.close()
 
     async def drop(self) -> None:
-        """Cut the link."""
+        """Close the open session."""
         if self.socket and self.socket._req and self.socket._req.transport:
             self.socket._req.transport.abort()
         self.socket = None
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The base URL."""
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def line(self) -> str:
-        """A pairing line it takes."""
+        """A pairing line that it accepts."""
         return str(OneTimeLine(url=self.url, secret=SECRET, sha256=self.sha256))
 
-    async def say(self, *messages: FromGateway) -> None:
-        """Send in the open session."""
+    async def send(self, *messages: FromGateway) -> None:
+        """Send a message in the open session."""
         assert self.socket
         for message in messages:
             await self.socket.send_bytes(encode(message))
 
-    async def say_raw(self, frame: str) -> None:
-        """Send anything."""
+    async def send_raw(self, frame: str) -> None:
+        """Send raw data in the open session."""
         assert self.socket
         await self.socket.send_str(frame)
 
-    def heard_of[M](self, kind: type[M]) -> list[M]:
-        """Return the messages of one kind, oldest first."""
-        return [message for message in self.heard if isinstance(message, kind)]
+    def received_of[M](self, kind: type[M]) -> list[M]:
+        """Return the received messages of one type, oldest first."""
+        return [message for message in self.received if isinstance(message, kind)]
 
-    async def until_heard[M](self, kind: type[M], times: int = 1) -> M:
-        """Return the newest message of a kind once there are so many."""
-        await until(lambda: len(self.heard_of(kind)) >= times)
-        return self.heard_of(kind)[-1]
+    async def wait_for_message[M](self, kind: type[M], times: int = 1) -> M:
+        """Wait for ``count`` messages of one type; return the newest."""
+        await until(lambda: len(self.received_of(kind)) >= times)
+        return self.received_of(kind)[-1]
 
-    async def until_confirmed(self) -> None:
-        """Return once Home Assistant has confirmed what it was sent in the open session."""
+    async def wait_until_confirmed(self) -> None:
+        """Wait until Home Assistant has confirmed the changes of the open session."""
 
         def is_confirmed() -> bool:
-            newest = takewhile(lambda message: not isinstance(message, Subscribe), reversed(self.heard))
+            newest = takewhile(lambda message: not isinstance(message, Subscribe), reversed(self.received))
             return any(isinstance(message, Receipt) and message.sequence is not None for message in newest)
 
         await until(is_confirmed)
@@ -190,7 +190,7 @@ class ContractGateway:
             return web.Response(status=401)
         socket = web.WebSocketResponse()
         await socket.prepare(request)
-        self.heard.append(decode(await socket.receive_bytes(), {HomeAssistantHello.type: HomeAssistantHello}))
+        self.received.append(decode(await socket.receive_bytes(), {HomeAssistantHello.type: HomeAssistantHello}))
         await socket.send_bytes(encode(self.refused or self.hello))
         if self.refused:
             await socket.close()
@@ -210,12 +210,12 @@ class ContractGateway:
         return socket
 
     async def _answer(self, message: FromHomeAssistant) -> None:
-        self.heard.append(message)
+        self.received.append(message)
         if isinstance(message, Subscribe):
-            told = [self.missed] if self.missed and message.report_missed else []
-            await self.say(*self.replay, Snapshot(sequence=100, devices=self.devices), *told, self.status)
+            missed = [self.missed] if self.missed and message.report_missed else []
+            await self.send(*self.replay, Snapshot(sequence=100, devices=self.devices), *missed, self.status)
         elif reply := self.reply(message):
-            await self.say(reply)
+            await self.send(reply)
 
     async def _send_receipts(self, socket: web.WebSocketResponse) -> None:
         while True:
@@ -225,7 +225,7 @@ class ContractGateway:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Return when ``condition`` holds; fail when it does not in time, on a busy machine too."""
+    """Wait until ``condition`` holds; fail after a time that suffices on a busy machine."""
     async with asyncio.timeout(CONDITION_WITHIN):
-        while not condition():  # noqa: ASYNC110 - any condition, most without an event
+        while not condition():  # noqa: ASYNC110 - most conditions have no event
             await asyncio.sleep(0.005)

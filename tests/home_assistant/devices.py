@@ -1,4 +1,4 @@
-"""Devices the tests' gateway has."""
+"""Devices of the gateway in the tests."""
 
 from custom_components.process_cosmos.contract.devices import (
     Device,

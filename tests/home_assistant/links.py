@@ -1,4 +1,4 @@
-"""Destinations as a gateway's status has them."""
+"""Destinations in a gateway's status, and helpers that send them."""
 
 from dataclasses import replace
 
@@ -33,23 +33,23 @@ CLOUD = replace(
 
 
 async def load_texts(hass: HomeAssistant) -> None:
-    """Load the translations, as Home Assistant does before it sets an integration up."""
+    """Load the translations, as Home Assistant does before it sets up an integration."""
     await translation.async_load_integrations(hass, {DOMAIN})
 
 
-async def have(gateway: ContractGateway, entry: MockConfigEntry, status: Status) -> None:
-    """Have the gateway say ``status``, now and in later sessions; return when it is known."""
+async def send_status(gateway: ContractGateway, entry: MockConfigEntry, status: Status) -> None:
+    """Send ``status`` now and in later sessions; wait until it was received."""
     gateway.status = status
-    await gateway.say(status)
+    await gateway.send(status)
     link = entry.runtime_data.coordinator
     await until(lambda: link.status and link.status.status == status)
 
 
-async def have_links(gateway: ContractGateway, entry: MockConfigEntry, *links: Link) -> None:
-    """Have the gateway send to these destinations."""
-    await have(gateway, entry, replace(IDLE, links=links))
+async def send_links(gateway: ContractGateway, entry: MockConfigEntry, *links: Link) -> None:
+    """Send a status with these destinations."""
+    await send_status(gateway, entry, replace(IDLE, links=links))
 
 
 def shown(hass: HomeAssistant) -> list[ir.IssueEntry]:
-    """Return the issues a person sees."""
+    """Return the active issues."""
     return [issue for issue in ir.async_get(hass).issues.values() if issue.domain == DOMAIN and issue.active]

@@ -1,4 +1,4 @@
-"""The set-up, step by step, as a person does it."""
+"""Helpers that run the config and options flows step by step."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ NEITHER = {"test_notification": False, "install_blueprints": False}
 
 
 async def begin(hass: HomeAssistant, *choices: str) -> ConfigFlowResult:
-    """Start from "Add integration" and choose in the menus."""
+    """Start a config flow and choose from its menus."""
     result = await hass.config_entries.flow.async_init(DOMAIN, context={"source": SOURCE_USER})
     for choice in choices:
         result = await choose(hass, result, choice)
@@ -34,7 +34,7 @@ async def submit(hass: HomeAssistant, result: ConfigFlowResult, answer: dict[str
 
 
 async def options(hass: HomeAssistant, entry: MockConfigEntry, *choices: str) -> ConfigFlowResult:
-    """Start from "Configure" and choose in the menus."""
+    """Start an options flow and choose from its menus."""
     result = await hass.config_entries.options.async_init(entry.entry_id)
     for choice in choices:
         result = await answer(hass, result, {"next_step_id": choice})
@@ -46,13 +46,13 @@ async def answer(hass: HomeAssistant, result: ConfigFlowResult, given: dict[str,
 
 
 def filled(result: ConfigFlowResult) -> dict[str, object]:
-    """Return what stands in the fields of a form already."""
+    """Return the suggested values of a form."""
     assert result["data_schema"]
     return {str(key): (key.description or {}).get("suggested_value") for key in result["data_schema"].schema}
 
 
-async def tell(hass: HomeAssistant, result: ConfigFlowResult) -> ConfigFlowResult:
-    """Answer the first question."""
+async def choose_recipients(hass: HomeAssistant, result: ConfigFlowResult) -> ConfigFlowResult:
+    """Choose the recipients."""
     assert result["step_id"] == "who"
     return await submit(hass, result, {"phones": [], "notify_entities": ["notify.hall"]})
 

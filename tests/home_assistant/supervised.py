@@ -1,4 +1,4 @@
-"""Home Assistant beside a Supervisor: its own client and app manager, over HTTP, and an app the test answers for."""
+"""A fake Supervisor over HTTP for Home Assistant's own client and app manager, and an app that the test controls."""
 
 import os
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ from tests.supervisor.fake import HOME_TOKEN, FakeSupervisor
 
 @dataclass
 class Supervised(FakeSupervisor):
-    """``announced``: what the app says of itself when it has started; ``stuck``: why it does not start."""
+    """A fake Supervisor. ``announced``: discovery message of the started app; ``stuck``: why the app does not start."""
 
     announced: dict[str, Any] | None = None
     stuck: OSError | None = None
@@ -38,10 +38,10 @@ class Supervised(FakeSupervisor):
             self.messages.append(Message(app.slug, DOMAIN, self.announced))
 
     async def stop(self, app: App) -> None:
-        """Nothing runs here."""
+        """Do nothing: no process was started."""
 
-    async def has_app(self, state: State) -> None:
-        """Let the app be installed, and have announced itself if it runs."""
+    async def set_app_state(self, state: State) -> None:
+        """Mark the app as installed, and announce it if it runs."""
         self._add_repository(app_installation.REPOSITORY)
         [app] = (app for app in self.apps if app.slug == app_installation.SLUG)
         app.state = state
@@ -49,13 +49,13 @@ class Supervised(FakeSupervisor):
             await self.start(app, "")
 
     def done(self) -> list[str]:
-        """Return what it was asked to do, in order."""
+        """Return the requests that change something, in order."""
         return [line.rpartition("/")[2] for line in self.said if line.startswith("POST")]
 
 
 @asynccontextmanager
 async def supervised(hass: HomeAssistant) -> AsyncIterator[Supervised]:
-    """Let there be a Supervisor with nothing installed."""
+    """Provide a Supervisor with no app installed."""
     there = Supervised()
     async with there.listening() as url:
         hass.config.components.add("hassio")

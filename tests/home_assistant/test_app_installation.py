@@ -1,4 +1,4 @@
-"""The set-up beside a Supervisor: the app is installed, started and found without leaving it."""
+"""The set-up with a Supervisor: the app is installed, started and discovered in the flow."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ from custom_components.process_cosmos.flows import app_installation
 from tests.supervisor.apps import State
 
 from .contract_gateway import SITE, TOKEN, ContractGateway, until
-from .setting_up import NEITHER, begin, choose, discover, submit, tell
+from .setting_up import NEITHER, begin, choose, choose_recipients, discover, submit
 from .supervised import Supervised, supervised
 
 WITHOUT = {"without_app": True}
@@ -31,7 +31,7 @@ AGAIN = {"without_app": False}
 
 @pytest.fixture
 async def supervisor(hass: HomeAssistant, notify_entity: str, gateway: ContractGateway) -> AsyncIterator[Supervised]:
-    """A Supervisor with a broker, which could install an app that answers."""
+    """A Supervisor with a broker, which can install an app that responds."""
     async with supervised(hass) as there:
         there.add_broker({})
         there.announced = {"host": "127.0.0.1", "port": gateway.port, "token": TOKEN, "site": SITE}
@@ -40,7 +40,7 @@ async def supervisor(hass: HomeAssistant, notify_entity: str, gateway: ContractG
 
 
 async def after_progress(hass: HomeAssistant, result: ConfigFlowResult) -> ConfigFlowResult:
-    """Return what is shown when nothing is being done any more."""
+    """Return the step after all progress steps."""
     assert result["type"] is FlowResultType.SHOW_PROGRESS
     while result["type"] is FlowResultType.SHOW_PROGRESS:
         await hass.async_block_till_done()
@@ -48,36 +48,36 @@ async def after_progress(hass: HomeAssistant, result: ConfigFlowResult) -> Confi
     return result
 
 
-async def test_from_nothing_the_app_is_installed_started_and_used(
+async def test_the_app_is_installed_started_and_used(
     hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway
 ) -> None:
     result = await begin(hass)
     assert result["menu_options"] == ["app", "without_app", "pairing"]
     result = await after_progress(hass, await choose(hass, result, "app"))
     assert supervisor.done() == ["repositories", "install", "start"]
-    result = await submit(hass, await choose(hass, await tell(hass, result), "finish"), NEITHER)
+    result = await submit(hass, await choose(hass, await choose_recipients(hass, result), "finish"), NEITHER)
     assert result["data"] == {"site": SITE, "url": gateway.url, "token": TOKEN, "sha256": None}
 
 
-async def test_an_app_that_runs_is_found_at_once(hass: HomeAssistant, supervisor: Supervised) -> None:
-    await supervisor.has_app(State.STARTED)
+async def test_a_running_app_is_found_at_once(hass: HomeAssistant, supervisor: Supervised) -> None:
+    await supervisor.set_app_state(State.STARTED)
     assert (await after_progress(hass, await begin(hass, "app")))["step_id"] == "who"
     assert supervisor.done() == []
 
 
-async def test_an_app_that_was_stopped_is_started(hass: HomeAssistant, supervisor: Supervised) -> None:
-    await supervisor.has_app(State.STOPPED)
+async def test_a_stopped_app_is_started(hass: HomeAssistant, supervisor: Supervised) -> None:
+    await supervisor.set_app_state(State.STOPPED)
     assert (await after_progress(hass, await begin(hass, "app")))["step_id"] == "who"
     assert supervisor.done() == ["start"]
 
 
-async def test_a_repository_that_is_there_is_not_added_again(hass: HomeAssistant, supervisor: Supervised) -> None:
+async def test_an_existing_repository_is_not_added_again(hass: HomeAssistant, supervisor: Supervised) -> None:
     supervisor._add_repository(app_installation.REPOSITORY)
     assert (await after_progress(hass, await begin(hass, "app")))["step_id"] == "who"
     assert supervisor.done() == ["install", "start"]
 
 
-async def test_a_repository_that_takes_longer_than_the_client_waits_is_waited_for(
+async def test_a_repository_slower_than_the_client_timeout_is_waited_for(
     hass: HomeAssistant, supervisor: Supervised
 ) -> None:
     async def add_late(_: StoreClient, asked: StoreAddRepository) -> None:
@@ -88,7 +88,7 @@ async def test_a_repository_that_takes_longer_than_the_client_waits_is_waited_fo
         assert (await after_progress(hass, await begin(hass, "app")))["step_id"] == "who"
 
 
-async def test_a_repository_that_never_comes_is_named(
+async def test_a_repository_that_never_appears_is_an_error(
     hass: HomeAssistant, supervisor: Supervised, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app_installation, "LISTED_WITHIN", 0.05)
@@ -107,7 +107,7 @@ async def test_a_repository_that_never_comes_is_named(
         ({"stuck": OSError("Port 8735 is taken")}, "app_not_started", "Check Supervisor logs"),
     ],
 )
-async def test_what_the_supervisor_refuses_is_said_in_its_words_and_can_be_tried_again(
+async def test_an_error_of_the_supervisor_is_shown_and_can_be_retried(
     hass: HomeAssistant, supervisor: Supervised, trouble: dict[str, object], code: str, reason: str
 ) -> None:
     well = {name: getattr(supervisor, name) for name in trouble}
@@ -120,17 +120,17 @@ async def test_what_the_supervisor_refuses_is_said_in_its_words_and_can_be_tried
     assert result["step_id"] == "who"
 
 
-async def test_whoever_cannot_have_the_app_goes_on_without(hass: HomeAssistant, supervisor: Supervised) -> None:
+async def test_after_a_failed_installation_the_setup_continues_without_the_app(
+    hass: HomeAssistant, supervisor: Supervised
+) -> None:
     supervisor.arch = "armv7"
     result = await after_progress(hass, await begin(hass, "app"))
     assert (await submit(hass, result, WITHOUT))["step_id"] == "who"
 
 
-async def test_whoever_asked_for_the_app_after_the_first_question_keeps_his_answer(
-    hass: HomeAssistant, supervisor: Supervised
-) -> None:
+async def test_choosing_the_app_later_keeps_the_chosen_recipients(hass: HomeAssistant, supervisor: Supervised) -> None:
     supervisor.arch = "armv7"
-    result = await tell(hass, await begin(hass, "without_app"))
+    result = await choose_recipients(hass, await begin(hass, "without_app"))
     assert result["menu_options"] == ["finish", "app"]
     result = await after_progress(hass, await choose(hass, result, "app"))
     result = await submit(hass, result, WITHOUT)
@@ -138,7 +138,7 @@ async def test_whoever_asked_for_the_app_after_the_first_question_keeps_his_answ
     assert (await submit(hass, result, NEITHER))["options"]["notify_entities"] == ["notify.hall"]
 
 
-async def test_an_app_that_never_announces_itself_is_named(
+async def test_an_app_that_is_never_discovered_is_an_error(
     hass: HomeAssistant, supervisor: Supervised, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app_installation, "ANSWERS_WITHIN", 0.05)
@@ -150,16 +150,16 @@ async def test_an_app_that_never_announces_itself_is_named(
     assert result["errors"] == {"base": "app_silent"}
 
 
-async def test_an_app_that_refuses_for_good_is_not_waited_for(
+async def test_a_permanent_refusal_is_not_retried(
     hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway
 ) -> None:
     gateway.refused = Refused(code="schema_too_new", message="The integration is too new")
     result = await after_progress(hass, await begin(hass, "app"))
     assert result["errors"] == {"base": "schema_too_old"}
-    assert len(gateway.heard) == 1
+    assert len(gateway.received) == 1
 
 
-async def test_an_app_that_takes_its_time_to_listen_is_waited_for(
+async def test_an_app_that_starts_listening_late_is_waited_for(
     hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway
 ) -> None:
     await gateway.stop()
@@ -172,7 +172,9 @@ async def test_an_app_that_takes_its_time_to_listen_is_waited_for(
     assert (await after_progress(hass, result))["step_id"] == "who"
 
 
-async def test_without_a_broker_it_says_so_and_goes_on(hass: HomeAssistant, supervisor: Supervised) -> None:
+async def test_without_a_broker_a_hint_is_shown_and_the_setup_continues(
+    hass: HomeAssistant, supervisor: Supervised
+) -> None:
     broker, supervisor.messages = supervisor.messages, []
     result = await after_progress(hass, await begin(hass, "app"))
     assert (result["step_id"], result["menu_options"]) == ("broker", ["without_broker", "broker"])
@@ -182,23 +184,23 @@ async def test_without_a_broker_it_says_so_and_goes_on(hass: HomeAssistant, supe
     assert (await choose(hass, result, "broker"))["step_id"] == "who"
 
 
-async def test_a_broker_that_does_not_run_is_none(hass: HomeAssistant, supervisor: Supervised) -> None:
+async def test_a_stopped_broker_counts_as_missing(hass: HomeAssistant, supervisor: Supervised) -> None:
     supervisor.apps[0].state = State.STOPPED
     assert (await after_progress(hass, await begin(hass, "app")))["step_id"] == "broker"
 
 
 @pytest.mark.parametrize("silent", [False, True])
-async def test_a_broker_of_ones_own_or_a_supervisor_that_is_silent_stops_nobody(
+async def test_a_configured_broker_or_a_failing_supervisor_skips_the_hint(
     hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway, *, silent: bool
 ) -> None:
     supervisor.messages = []
-    await supervisor.has_app(State.STARTED)
+    await supervisor.set_app_state(State.STARTED)
     supervisor.apps[-1].options["mqtt_host"] = "broker.example"
     supervisor.broken = silent
     assert (await submit(hass, await discover(hass, gateway), {}))["step_id"] == "who"
 
 
-async def test_a_discovered_app_says_too_that_there_is_no_broker(
+async def test_a_discovered_app_shows_the_hint_about_the_broker_too(
     hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway
 ) -> None:
     supervisor.messages = []
@@ -206,7 +208,7 @@ async def test_a_discovered_app_says_too_that_there_is_no_broker(
     assert (await choose(hass, result, "without_broker"))["step_id"] == "who"
 
 
-async def test_the_app_joins_the_site_without_one_and_is_offered_no_second_time(
+async def test_the_app_is_added_to_the_site_without_one_and_not_offered_again(
     hass: HomeAssistant, supervisor: Supervised, gateway: ContractGateway, people_only: MockConfigEntry
 ) -> None:
     offered = await discover(hass, gateway)
@@ -217,7 +219,7 @@ async def test_the_app_joins_the_site_without_one_and_is_offered_no_second_time(
     assert not hass.config_entries.flow.async_progress_by_handler(DOMAIN)
 
 
-async def test_a_dialog_that_is_closed_leaves_the_installation_going_and_the_next_one_joins_it(
+async def test_a_new_dialog_continues_the_installation_of_a_closed_one(
     hass: HomeAssistant, supervisor: Supervised
 ) -> None:
     released = asyncio.Event()

@@ -1,4 +1,4 @@
-"""The link to the gateway, as the integration's client keeps it."""
+"""Sessions of the integration's client with the gateway."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -57,7 +57,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 class Listening:
-    """Reads a session's messages beside the test."""
+    """Receives the messages of a session in the background."""
 
     def __init__(self, session: Session) -> None:
         self.messages: list[FromGateway] = []
@@ -78,26 +78,24 @@ async def refusal_of(http: aiohttp.ClientSession, gateway: ContractGateway, toke
     return caught.value
 
 
-async def test_a_session_begins_with_who_calls_and_who_answers(
-    http: aiohttp.ClientSession, gateway: ContractGateway
-) -> None:
+async def test_a_session_begins_with_both_hello_messages(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         assert session.hello.site == SITE
-    assert gateway.heard[0] == HELLO
+    assert gateway.received[0] == HELLO
 
 
-async def test_both_sides_give_receipts(
+async def test_both_sides_send_receipts(
     http: aiohttp.ClientSession, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "RECEIPT_EVERY", 0.01)
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         listening = Listening(session)
-        await gateway.until_heard(Receipt, times=3)
+        await gateway.wait_for_message(Receipt, times=3)
         await until(lambda: Receipt() in listening.messages)
     assert (await listening.ended).code == GATEWAY_AWAY
 
 
-async def test_a_gateway_that_falls_silent_counts_as_away(
+async def test_a_silent_gateway_counts_as_disconnected(
     http: aiohttp.ClientSession, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "SILENCE", 0.05)
@@ -106,7 +104,7 @@ async def test_a_gateway_that_falls_silent_counts_as_away(
         assert isinstance(await Listening(session).ended, GatewayAwayError)
 
 
-async def test_a_gateway_that_hangs_does_not_hold_up_the_end(
+async def test_a_hanging_gateway_does_not_delay_closing(
     http: aiohttp.ClientSession, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "CLOSE_WITHIN", 0.05)
@@ -124,14 +122,16 @@ async def test_a_request_gets_its_own_reply(http: aiohttp.ClientSession, gateway
         write = asyncio.create_task(session.request(WRITE))
         assert await session.request(ListRejected(id="2")) == listed
         assert not write.done()
-        await gateway.say(replace(listed, id="nobody asked"))
+        await gateway.send(replace(listed, id="nobody asked"))
         await gateway.drop()
         with pytest.raises(GatewayAwayError):
             await write
         await listening.ended
 
 
-async def test_a_refused_request_says_the_gateways_code(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
+async def test_a_refused_request_raises_the_gateways_code(
+    http: aiohttp.ClientSession, gateway: ContractGateway
+) -> None:
     gateway.reply = refusing("broker_away")
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         Listening(session)
@@ -140,7 +140,7 @@ async def test_a_refused_request_says_the_gateways_code(http: aiohttp.ClientSess
     assert caught.value.code == "broker_away"
 
 
-async def test_a_request_without_a_reply_ends_in_time(
+async def test_a_request_without_a_reply_times_out(
     http: aiohttp.ClientSession, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "REQUEST_WITHIN", 0.05)
@@ -151,37 +151,33 @@ async def test_a_request_without_a_reply_ends_in_time(
             await session.request(WRITE)
 
 
-async def test_leaving_a_session_tells_those_who_wait_for_a_reply(
-    http: aiohttp.ClientSession, gateway: ContractGateway
-) -> None:
+async def test_closing_a_session_fails_pending_requests(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
     gateway.reply = lambda _: None
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         asking = asyncio.create_task(session.request(WRITE))
         given_up = asyncio.create_task(session.request(replace(WRITE, id="2")))
-        await gateway.until_heard(WriteProperty, times=2)
+        await gateway.wait_for_message(WriteProperty, times=2)
         given_up.cancel()
     with pytest.raises(GatewayAwayError):
         await asking
 
 
-async def test_what_is_not_understood_is_counted_and_passed_over(
-    http: aiohttp.ClientSession, gateway: ContractGateway
-) -> None:
+async def test_unknown_messages_are_counted_and_ignored(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         listening = Listening(session)
         for frame in ('{"type": "of a newer gateway"}', "no json", '{"type": "snapshot"}', "[]"):
-            await gateway.say_raw(frame)
-        await gateway.say(Snapshot(sequence=1, devices=()))
+            await gateway.send_raw(frame)
+        await gateway.send(Snapshot(sequence=1, devices=()))
         await until(lambda: Snapshot(sequence=1, devices=()) in listening.messages)
     assert session.ignored == 4
 
 
-async def test_a_snapshot_in_pages_is_yielded_whole(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
+async def test_the_pages_of_a_snapshot_are_joined(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         listening = Listening(session)
         leak, valve = Device(id="leak", title="Leak"), Device(id="valve", title="Valve")
-        await gateway.say(Snapshot(sequence=1, devices=(leak,), more=True), Snapshot(sequence=1, devices=(valve,)))
-        await gateway.say(Snapshot(sequence=2, devices=()))
+        await gateway.send(Snapshot(sequence=1, devices=(leak,), more=True), Snapshot(sequence=1, devices=(valve,)))
+        await gateway.send(Snapshot(sequence=2, devices=()))
         await until(lambda: Snapshot(sequence=2, devices=()) in listening.messages)
     assert [message for message in listening.messages if isinstance(message, Snapshot)] == [
         Snapshot(sequence=1, devices=(leak, valve)),
@@ -192,14 +188,14 @@ async def test_a_snapshot_in_pages_is_yielded_whole(http: aiohttp.ClientSession,
 async def test_a_frame_that_is_too_long_ends_the_session(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         listening = Listening(session)
-        await gateway.say_raw("x" * (MAX_FRAME + 2))
+        await gateway.send_raw("x" * (MAX_FRAME + 2))
         assert isinstance(await listening.ended, GatewayAwayError)
 
 
 async def test_a_gateway_may_end_a_session_with_a_reason(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         listening = Listening(session)
-        await gateway.say(Refused(code="other_home_assistant", message="Another one was paired"))
+        await gateway.send(Refused(code="other_home_assistant", message="Another one was paired"))
         error = await listening.ended
     assert isinstance(error, GatewayRefusedError)
     assert error.code == "other_home_assistant"
@@ -222,12 +218,12 @@ async def test_schemas_must_overlap(
 @pytest.mark.parametrize(
     ("said", "meant"),
     [
-        ("schema_too_old", "schema_too_new"),  # the gateway speaks of us
+        ("schema_too_old", "schema_too_new"),  # the code of the gateway describes this side
         ("schema_too_new", "schema_too_old"),
         ("other_home_assistant", "other_home_assistant"),
     ],
 )
-async def test_a_refused_hello_says_which_side_is_to_blame(
+async def test_a_refused_hello_names_the_outdated_side(
     http: aiohttp.ClientSession, gateway: ContractGateway, said: str, meant: str
 ) -> None:
     gateway.refused = Refused(code=said, message="No")
@@ -236,7 +232,7 @@ async def test_a_refused_hello_says_which_side_is_to_blame(
     assert error.code == meant
 
 
-async def test_a_gateway_that_answers_something_else_is_none(
+async def test_a_server_with_another_protocol_is_not_a_gateway(
     http: aiohttp.ClientSession, gateway: ContractGateway
 ) -> None:
     gateway.refused = Receipt()
@@ -250,19 +246,19 @@ async def test_a_wrong_token_is_refused(http: aiohttp.ClientSession, gateway: Co
     assert "another-token" not in str(error)
 
 
-async def test_an_address_where_something_else_answers_is_away(
+async def test_another_server_at_the_address_is_a_connection_error(
     http: aiohttp.ClientSession, gateway: ContractGateway
 ) -> None:
     with pytest.raises(GatewayAwayError):
         await GatewayClient(http, f"{gateway.url}/elsewhere", TOKEN, None).connect(HELLO)
 
 
-async def test_a_closed_port_is_away(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
+async def test_a_closed_port_is_a_connection_error(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
     await gateway.stop()
     assert (await refusal_of(http, gateway)).code == CANNOT_CONNECT
 
 
-async def test_the_pinned_certificate_is_trusted_whatever_name_it_bears(
+async def test_the_pinned_certificate_is_trusted_for_any_host_name(
     http: aiohttp.ClientSession, tls_gateway: ContractGateway
 ) -> None:
     paired = await pair(http, parse_line(tls_gateway.line), "an-instance")
@@ -280,7 +276,7 @@ async def test_another_certificate_is_refused_before_anything_is_sent(
     with pytest.raises(GatewayRefusedError) as caught:
         await pair(http, OneTimeLine(url=tls_gateway.url, secret=SECRET, sha256="ab" * 32), "an-instance")
     assert caught.value.code == "identity_mismatch"
-    assert tls_gateway.heard == []
+    assert tls_gateway.received == []
 
 
 async def test_a_used_pairing_line_is_refused(http: aiohttp.ClientSession, tls_gateway: ContractGateway) -> None:
@@ -293,7 +289,7 @@ async def test_a_used_pairing_line_is_refused(http: aiohttp.ClientSession, tls_g
 @pytest.mark.parametrize(
     "line", ["", "https://host", "http://h:1#0123456789abcdef.ff", "https://h:1#0123456789abcdef." + "0" * 63]
 )
-def test_a_line_that_is_none_is_malformed(line: str) -> None:
+def test_a_malformed_line_is_refused(line: str) -> None:
     with pytest.raises(ContractError) as caught:
         parse_line(line)
     assert caught.value.code == "code_malformed"

@@ -1,4 +1,4 @@
-"""The set-up: two questions, a test ring, and a gateway that may come later."""
+"""The config flow: recipients, test notification, and an app that may be added later."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -20,25 +20,25 @@ from custom_components.process_cosmos.alerts.test_notification import RESOLVE_AF
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.destinations import EventKind, RemoveDestination, SetCloud, SetWebhook
 from custom_components.process_cosmos.contract.session import Refused
-from custom_components.process_cosmos.flows.gateway_requests import Found
+from custom_components.process_cosmos.flows.gateway_requests import GatewayAccess
 from custom_components.process_cosmos.workflows import workflows
 
 from .alerts.site import add_phone
 from .contract_gateway import OTHER_SITE, SITE, TOKEN, ContractGateway, refusing, until
-from .setting_up import NEITHER, WEBHOOK, begin, choose, discover, submit, tell
+from .setting_up import NEITHER, WEBHOOK, begin, choose, choose_recipients, discover, submit
 
 CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
 
 
 @pytest.fixture(autouse=True)
 async def _other_parts(hass: HomeAssistant, notify_entity: str) -> AsyncIterator[None]:
-    """Let there be somebody to tell, and let what a flow has set going come to its end."""
+    """Provide a recipient, and wait for background tasks of the flows."""
     yield
     await hass.async_block_till_done()
 
 
-async def test_without_the_app_two_answers_make_a_site(hass: HomeAssistant) -> None:
-    result = await tell(hass, await begin(hass, "without_app"))
+async def test_without_the_app_two_steps_create_a_site(hass: HomeAssistant) -> None:
+    result = await choose_recipients(hass, await begin(hass, "without_app"))
     assert result["step_id"] == "elsewhere_without_app"
     result = await submit(hass, await choose(hass, result, "finish"), NEITHER)
     assert result["type"] is FlowResultType.CREATE_ENTRY
@@ -52,13 +52,13 @@ async def test_without_the_app_two_answers_make_a_site(hass: HomeAssistant) -> N
     }
 
 
-async def test_the_test_notification_reaches_those_chosen_and_ends_by_itself(hass: HomeAssistant) -> None:
-    told = async_capture_events(hass, "call_service")
-    result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
+async def test_the_test_notification_reaches_the_recipients_and_ends_automatically(hass: HomeAssistant) -> None:
+    calls = async_capture_events(hass, "call_service")
+    result = await choose(hass, await choose_recipients(hass, await begin(hass, "without_app")), "finish")
     result = await submit(hass, result, {"test_notification": True, "install_blueprints": False})
     entry = result["result"]
-    await until(lambda: [event for event in told if event.data["service"] == "send_message"])
-    message = next(event for event in told if event.data["service"] == "send_message")
+    await until(lambda: [event for event in calls if event.data["service"] == "send_message"])
+    message = next(event for event in calls if event.data["service"] == "send_message")
     assert "test notification" in message.data["service_data"]["message"]
     assert result["description"] == "tested"
     assert result["description_placeholders"] == {"results": "- **notify.hall**: handed over"}
@@ -67,8 +67,8 @@ async def test_the_test_notification_reaches_those_chosen_and_ends_by_itself(has
     await until(lambda: not entry.runtime_data.alerts.alive)
 
 
-async def test_a_test_notification_that_is_not_on_disk_keeps_nobody_from_the_site(hass: HomeAssistant) -> None:
-    result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
+async def test_a_full_disk_does_not_prevent_the_setup(hass: HomeAssistant) -> None:
+    result = await choose(hass, await choose_recipients(hass, await begin(hass, "without_app")), "finish")
     with patch.object(
         config_flow, "async_test_notification", autospec=True, side_effect=NotOnDiskError("disk full")
     ) as revision:
@@ -79,33 +79,31 @@ async def test_a_test_notification_that_is_not_on_disk_keeps_nobody_from_the_sit
 
 async def test_the_offered_blueprint_is_installed_with_consent_only(hass: HomeAssistant) -> None:
     with patch.object(workflows, "async_install", autospec=True) as install:
-        result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
+        result = await choose(hass, await choose_recipients(hass, await begin(hass, "without_app")), "finish")
         assert install.call_count == 0
         await submit(hass, result, {"test_notification": False, "install_blueprints": True})
     assert install.call_count == 1
 
 
-async def test_a_folder_that_cannot_be_written_is_named(hass: HomeAssistant, config_folder: Path) -> None:
+async def test_a_read_only_folder_is_an_error(hass: HomeAssistant, config_folder: Path) -> None:
     assert await async_setup_component(hass, "automation", {})
     folder = config_folder / "blueprints" / "automation" / "process_cosmos"
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.write_text("a file where the folder should be")
-    result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
+    result = await choose(hass, await choose_recipients(hass, await begin(hass, "without_app")), "finish")
     result = await submit(hass, result, {"test_notification": False, "install_blueprints": True})
     assert result["errors"] == {"base": "blueprints_not_written"}
     assert (await submit(hass, result, NEITHER))["type"] is FlowResultType.CREATE_ENTRY
 
 
-async def test_somebody_has_to_be_told(hass: HomeAssistant) -> None:
+async def test_at_least_one_recipient_is_required(hass: HomeAssistant) -> None:
     result = await submit(hass, await begin(hass, "without_app"), {"phones": [], "notify_entities": []})
     assert result["errors"] == {"base": "nobody"}
-    assert (await tell(hass, result))["step_id"] == "elsewhere_without_app"
+    assert (await choose_recipients(hass, result))["step_id"] == "elsewhere_without_app"
 
 
 @pytest.mark.parametrize(("owned", "chosen"), [(["ann"], ["ann"]), (["ann", "ben"], []), ([], [])])
-async def test_a_phone_is_chosen_already_where_it_is_the_only_one(
-    hass: HomeAssistant, owned: list[str], chosen: list[str]
-) -> None:
+async def test_the_only_phone_is_preselected(hass: HomeAssistant, owned: list[str], chosen: list[str]) -> None:
     phones = {name: add_phone(hass, name).device_id for name in owned}
     result = await begin(hass, "without_app")
     schema = result["data_schema"]
@@ -114,16 +112,16 @@ async def test_a_phone_is_chosen_already_where_it_is_the_only_one(
     assert suggested["phones"] == [phones[name] for name in chosen]
 
 
-async def test_where_the_blueprint_was_copied_the_way_to_the_alarm_is_shown(hass: HomeAssistant) -> None:
+async def test_after_copying_the_blueprint_the_next_step_is_shown(hass: HomeAssistant) -> None:
     for is_copied, shown in ((True, "leak_guard"), (False, None)):
-        result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "finish")
+        result = await choose(hass, await choose_recipients(hass, await begin(hass, "without_app")), "finish")
         with patch.object(workflows, "async_install", autospec=True):
             result = await submit(hass, result, {"test_notification": False, "install_blueprints": is_copied})
         assert result["description"] == shown
         await hass.config_entries.async_remove(result["result"].entry_id)
 
 
-async def test_one_site_without_the_app_is_enough(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
+async def test_only_one_site_without_the_app_is_allowed(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
     result = await begin(hass, "without_app")
     assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "already_configured")
 
@@ -135,7 +133,7 @@ async def test_a_second_site_has_a_title_of_its_own(
         people_only, data=dict(site.data) | {"site": OTHER_SITE, "url": "http://another:1"}
     )
     result = await submit(hass, await discover(hass, gateway), {})
-    result = await choose(hass, await tell(hass, result), "finish")
+    result = await choose(hass, await choose_recipients(hass, result), "finish")
     assert (await submit(hass, result, NEITHER))["title"] == "Process Cosmos 2"
 
 
@@ -143,29 +141,29 @@ async def test_the_discovered_app_becomes_a_site_once_confirmed(hass: HomeAssist
     result = await discover(hass, gateway)
     assert result["step_id"] == "hassio_confirm"
     result = await submit(hass, result, {})
-    result = await choose(hass, await tell(hass, result), "finish")
+    result = await choose(hass, await choose_recipients(hass, result), "finish")
     result = await submit(hass, result, NEITHER)
     assert result["data"] == {"site": SITE, "url": gateway.url, "token": TOKEN, "sha256": None}
 
 
-async def test_a_flow_that_is_left_takes_its_destination_back(hass: HomeAssistant, gateway: ContractGateway) -> None:
-    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+async def test_an_abandoned_flow_removes_its_destination(hass: HomeAssistant, gateway: ContractGateway) -> None:
+    result = await choose_recipients(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await submit(hass, await choose(hass, result, "webhook"), WEBHOOK)
-    set_there = await gateway.until_heard(SetWebhook)
+    set_there = await gateway.wait_for_message(SetWebhook)
     hass.config_entries.flow.async_abort(result["flow_id"])
-    assert (await gateway.until_heard(RemoveDestination)).name == set_there.name
+    assert (await gateway.wait_for_message(RemoveDestination)).name == set_there.name
 
 
-async def test_a_flow_that_ends_well_keeps_its_destination(hass: HomeAssistant, gateway: ContractGateway) -> None:
-    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+async def test_a_finished_flow_keeps_its_destination(hass: HomeAssistant, gateway: ContractGateway) -> None:
+    result = await choose_recipients(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await submit(hass, await choose(hass, result, "webhook"), WEBHOOK)
     result = await submit(hass, result, NEITHER)
     await hass.async_block_till_done(wait_background_tasks=False)
     await until(lambda: result["result"].runtime_data.coordinator.status)
-    assert not gateway.heard_of(RemoveDestination)
+    assert not gateway.received_of(RemoveDestination)
 
 
-async def test_the_discovered_app_joins_the_site_without_one(
+async def test_the_discovered_app_is_added_to_the_site_without_one(
     hass: HomeAssistant, people_only: MockConfigEntry, gateway: ContractGateway
 ) -> None:
     result = await submit(hass, await discover(hass, gateway), {})
@@ -174,7 +172,7 @@ async def test_the_discovered_app_joins_the_site_without_one(
     assert people_only.data["site"] == SITE
 
 
-async def test_a_discovered_app_that_moved_renews_its_site(
+async def test_a_discovered_app_with_a_new_address_updates_its_site(
     hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
 ) -> None:
     site.add_to_hass(hass)
@@ -184,14 +182,14 @@ async def test_a_discovered_app_that_moved_renews_its_site(
 
 
 @pytest.mark.parametrize("wrong", [{"site": "no ulid"}, {"port": "8"}, {"token": None}])
-async def test_a_discovery_that_makes_no_sense_is_refused(
+async def test_a_malformed_discovery_is_refused(
     hass: HomeAssistant, gateway: ContractGateway, wrong: dict[str, object]
 ) -> None:
     result = await discover(hass, gateway, **wrong)
     assert result["reason"] == "invalid_discovery"
 
 
-async def test_a_discovered_app_has_to_answer(hass: HomeAssistant, gateway: ContractGateway) -> None:
+async def test_a_discovered_app_has_to_respond(hass: HomeAssistant, gateway: ContractGateway) -> None:
     result = await discover(hass, gateway)
     gateway.refused = Refused(code="other_home_assistant", message="No")
     result = await submit(hass, result, {})
@@ -210,7 +208,7 @@ async def test_a_discovered_app_has_to_answer(hass: HomeAssistant, gateway: Cont
 async def test_a_webhook_is_set_at_the_gateway_and_known_by_its_name(
     hass: HomeAssistant, gateway: ContractGateway
 ) -> None:
-    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await choose_recipients(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await choose(hass, result, "webhook")
     answer = {
         "url": "https://hooks.example/secret",
@@ -220,7 +218,7 @@ async def test_a_webhook_is_set_at_the_gateway_and_known_by_its_name(
     }
     result = await submit(hass, await submit(hass, result, answer), NEITHER)
     assert result["options"]["destinations"] == ["webhook"]
-    asked = await gateway.until_heard(SetWebhook)
+    asked = await gateway.wait_for_message(SetWebhook)
     assert (asked.url, asked.header, asked.header_value) == ("https://hooks.example/secret", "X-Key", "s3cret")
     assert asked.kinds == (EventKind.ALERT, EventKind.DEVICE)
     assert "secret" not in str((result["data"], result["options"]))
@@ -235,54 +233,54 @@ async def test_a_webhook_is_set_at_the_gateway_and_known_by_its_name(
         ("a_code_of_tomorrow", {"base": "unknown"}),
     ],
 )
-async def test_a_refused_webhook_says_why_at_the_right_field(
+async def test_a_refused_webhook_shows_the_error_at_the_right_field(
     hass: HomeAssistant, gateway: ContractGateway, code: str, errors: dict[str, str]
 ) -> None:
-    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await choose_recipients(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await choose(hass, result, "webhook")
     gateway.reply = refusing(code)
     assert (await submit(hass, result, WEBHOOK))["errors"] == errors
 
 
 @pytest.mark.parametrize("code", ["enrolment_refused", "identity_mismatch", "destination_away", "code_malformed"])
-async def test_a_refused_code_of_a_cloud_says_why_and_can_be_mended(
+async def test_a_refused_one_time_code_shows_the_error_and_can_be_corrected(
     hass: HomeAssistant, gateway: ContractGateway, code: str
 ) -> None:
-    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await choose_recipients(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await choose(hass, result, "cloud")
-    mend, gateway.reply = gateway.reply, refusing(code)
+    accept, gateway.reply = gateway.reply, refusing(code)
     result = await submit(hass, result, {"code": CLOUD_CODE, "kinds": ["alert"]})
     assert result["errors"] == {"code": code}
-    gateway.reply = mend
+    gateway.reply = accept
     result = await submit(hass, result, {"code": f" {CLOUD_CODE} ", "kinds": ["alert"]})
     assert result["step_id"] == "finish"
-    assert (await gateway.until_heard(SetCloud, times=2)).code == CLOUD_CODE
+    assert (await gateway.wait_for_message(SetCloud, times=2)).code == CLOUD_CODE
 
 
 @pytest.mark.parametrize(
     ("pasted", "code"),
     [(CLOUD_CODE[:-3], "line_cut"), (CLOUD_CODE.replace("https", "http").split(".")[0], "line_beginning")],
 )
-async def test_what_cannot_be_a_code_of_a_cloud_is_never_sent(
+async def test_a_malformed_one_time_code_is_never_sent(
     hass: HomeAssistant, gateway: ContractGateway, pasted: str, code: str
 ) -> None:
-    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await choose_recipients(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await choose(hass, result, "cloud")
     result = await submit(hass, result, {"code": pasted, "kinds": ["alert"]})
     assert result["errors"] == {"code": code}
-    assert not gateway.heard_of(SetCloud)
+    assert not gateway.received_of(SetCloud)
 
 
-async def test_a_gateway_that_goes_away_during_the_set_up_is_named(
+async def test_a_gateway_that_disconnects_during_the_setup_is_an_error(
     hass: HomeAssistant, gateway: ContractGateway
 ) -> None:
-    result = await tell(hass, await submit(hass, await discover(hass, gateway), {}))
+    result = await choose_recipients(hass, await submit(hass, await discover(hass, gateway), {}))
     result = await choose(hass, result, "webhook")
     await gateway.stop()
     assert (await submit(hass, result, WEBHOOK))["errors"] == {"base": "cannot_connect"}
 
 
-async def test_an_app_that_answers_in_place_of_a_sites_own_becomes_no_second_site(
+async def test_an_app_at_the_address_of_a_site_does_not_become_a_second_site(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     result = await discover(hass, gateway, site=OTHER_SITE)
@@ -290,5 +288,5 @@ async def test_an_app_that_answers_in_place_of_a_sites_own_becomes_no_second_sit
     assert ir.async_get(hass).async_get_issue(DOMAIN, f"other_gateway_{linked.entry_id}")
 
 
-async def test_what_a_flow_keeps_of_a_gateway_shows_no_token_in_a_log() -> None:
-    assert TOKEN not in repr(Found(site=SITE, url="http://127.0.0.1", token=TOKEN, sha256=None))
+async def test_the_representation_of_gateway_access_has_no_token() -> None:
+    assert TOKEN not in repr(GatewayAccess(site=SITE, url="http://127.0.0.1", token=TOKEN, sha256=None))

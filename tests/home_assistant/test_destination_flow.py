@@ -1,4 +1,4 @@
-"""Destinations under *Configure*: added and tested, recognised, changed without losing what waits, removed."""
+"""Destinations under *Configure*: add, test, list, change without losing waiting events, remove."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,8 +25,8 @@ from custom_components.process_cosmos.contract.messages import FromGateway, From
 from custom_components.process_cosmos.contract.session import Problem, Result
 
 from .contract_gateway import IDLE, ContractGateway, done, refusing, until
-from .links import CLOUD, HOOK, have, have_links, load_texts
-from .setting_up import WEBHOOK, answer, choose, discover, filled, options, submit, tell
+from .links import CLOUD, HOOK, load_texts, send_links, send_status
+from .setting_up import WEBHOOK, answer, choose, choose_recipients, discover, filled, options, submit
 
 CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
 UNTESTED = DestinationTested(id="", delivered=False, reason="not_a_receiver", status=200, reply="<p>`Hi`</p>")
@@ -39,7 +39,7 @@ async def _texts(hass: HomeAssistant, linked: MockConfigEntry) -> None:
 
 
 def replying(*outcomes: DestinationTested) -> Callable[[FromHomeAssistant], FromGateway | None]:
-    """Test with these outcomes, one after the other; the last one stays."""
+    """Return these test results in order; repeat the last one."""
     left = [*outcomes]
 
     def reply(message: FromHomeAssistant) -> FromGateway | None:
@@ -51,23 +51,25 @@ def replying(*outcomes: DestinationTested) -> Callable[[FromHomeAssistant], From
 
 
 async def chosen(hass: HomeAssistant, entry: MockConfigEntry, name: str = "webhook", step: str | None = None) -> Any:  # noqa: ANN401 - a flow's result
-    """Choose a destination, and what to do with it."""
+    """Select a destination and an option of its menu."""
     result = await answer(hass, await options(hass, entry, "destinations"), {"name": name})
     return await answer(hass, result, {"next_step_id": step}) if step else result
 
 
 async def settle(hass: HomeAssistant, entry: MockConfigEntry) -> None:
-    """Wait until the site is loaded again."""
+    """Wait until the site was reloaded."""
     await hass.async_block_till_done()
     await until(lambda: entry.runtime_data.coordinator.session)
 
 
-async def test_destinations_come_and_go(hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry) -> None:
+async def test_destinations_are_added_and_removed(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
     for number, name in enumerate(("webhook", "webhook_2"), start=1):
         result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK)
         assert result["type"] is FlowResultType.CREATE_ENTRY
-        assert (await gateway.until_heard(SetWebhook, times=number)).name == name
-        assert (await gateway.until_heard(TestDestination, times=number)).name == name
+        assert (await gateway.wait_for_message(SetWebhook, times=number)).name == name
+        assert (await gateway.wait_for_message(TestDestination, times=number)).name == name
         await settle(hass, linked)
     await answer(hass, await options(hass, linked, "cloud"), {"code": CLOUD_CODE, "kinds": ["alert"]})
     await settle(hass, linked)
@@ -75,37 +77,37 @@ async def test_destinations_come_and_go(hass: HomeAssistant, gateway: ContractGa
     await answer(hass, await chosen(hass, linked, step="remove"), {})
     await hass.async_block_till_done()
     assert linked.options["destinations"] == ["webhook_2", "cloud"]
-    assert (await gateway.until_heard(RemoveDestination)).name == "webhook"
+    assert (await gateway.wait_for_message(RemoveDestination)).name == "webhook"
 
 
 @pytest.mark.parametrize(
     ("typed", "label"),
     [({"label": " Node-RED "}, "Node-RED"), ({}, "hooks.example"), ({"label": " "}, "hooks.example")],
 )
-async def test_a_destination_gets_the_name_that_was_typed_or_that_of_its_host(
+async def test_a_destination_is_labelled_as_typed_or_by_its_host(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, typed: dict[str, str], label: str
 ) -> None:
     await answer(hass, await options(hass, linked, "webhook"), WEBHOOK | typed)
-    assert (await gateway.until_heard(SetWebhook)).label == label
+    assert (await gateway.wait_for_message(SetWebhook)).label == label
     await settle(hass, linked)
     await answer(hass, await options(hass, linked, "cloud"), {"code": CLOUD_CODE, "kinds": []} | typed)
-    assert (await gateway.until_heard(SetCloud)).label == label.replace("hooks", "cloud")
+    assert (await gateway.wait_for_message(SetCloud)).label == label.replace("hooks", "cloud")
     await settle(hass, linked)
 
 
-async def test_two_destinations_of_one_host_are_told_apart_and_no_two_have_one_name(
+async def test_two_destinations_of_one_host_get_different_labels(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have_links(gateway, linked, replace(HOOK, label="hooks.example"))
+    await send_links(gateway, linked, replace(HOOK, label="hooks.example"))
     form = await options(hass, linked, "webhook")
     refused = await answer(hass, form, WEBHOOK | {"label": "hooks.example"})
     assert refused["errors"] == {"label": "label_taken"}
     await answer(hass, refused, WEBHOOK)
-    assert (await gateway.until_heard(SetWebhook)).label == "hooks.example 2"
+    assert (await gateway.wait_for_message(SetWebhook)).label == "hooks.example 2"
     await settle(hass, linked)
 
 
-async def test_a_webhook_that_does_not_confirm_is_said_to_and_can_be_added_anyway(
+async def test_an_unconfirmed_webhook_is_reported_and_can_be_added_anyway(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.reply = replying(UNTESTED)
@@ -122,20 +124,20 @@ async def test_a_webhook_that_does_not_confirm_is_said_to_and_can_be_added_anywa
     assert result["type"] is FlowResultType.CREATE_ENTRY
     await settle(hass, linked)
     assert linked.options["destinations"] == ["webhook"]
-    assert not gateway.heard_of(RemoveDestination)
+    assert not gateway.received_of(RemoveDestination)
 
 
-async def test_what_was_typed_can_be_corrected_after_the_test_and_stays_one_destination(
+async def test_correcting_a_webhook_after_the_test_does_not_add_a_second_one(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.reply = replying(UNTESTED, replace(UNTESTED, delivered=True))
     result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK | {"label": "Mill"})
-    await have_links(gateway, linked, replace(HOOK, label="Mill"))
+    await send_links(gateway, linked, replace(HOOK, label="Mill"))
     form = await answer(hass, result, {"next_step_id": "webhook"})
     assert (filled(form)["url"], filled(form)["label"]) == (WEBHOOK["url"], "Mill")
     result = await answer(hass, form, WEBHOOK | {"label": "Mill", "url": "https://mill.example/in"})
     assert result["type"] is FlowResultType.CREATE_ENTRY
-    assert [(one.name, one.url) for one in gateway.heard_of(SetWebhook)] == [
+    assert [(one.name, one.url) for one in gateway.received_of(SetWebhook)] == [
         ("webhook", WEBHOOK["url"]),
         ("webhook", "https://mill.example/in"),
     ]
@@ -149,29 +151,31 @@ async def test_the_receivers_own_reply_can_be_approved(
     result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK)
     assert result["menu_options"] == ["webhook", "approve", "keep"]
     result = await answer(hass, result, {"next_step_id": "approve"})
-    approved = await gateway.until_heard(ApproveReply)
+    approved = await gateway.wait_for_message(ApproveReply)
     assert (approved.name, approved.digest) == ("webhook", "ab" * 32)
     assert result["type"] is FlowResultType.CREATE_ENTRY
     await settle(hass, linked)
 
 
-async def test_a_dialog_that_is_left_before_the_webhook_was_kept_leaves_none_behind(
+async def test_closing_the_dialog_before_saving_removes_the_webhook(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.reply = replying(UNTESTED)
     result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK)
     hass.config_entries.options.async_abort(result["flow_id"])
-    assert (await gateway.until_heard(RemoveDestination)).name == "webhook"
+    assert (await gateway.wait_for_message(RemoveDestination)).name == "webhook"
 
 
-async def test_a_webhook_that_does_not_confirm_is_said_to_in_the_set_up_too(
+async def test_an_unconfirmed_webhook_is_reported_in_the_setup_too(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     await hass.config_entries.async_remove(linked.entry_id)
     gateway.reply = replying(
         APPROVABLE, replace(UNTESTED, reason="http_404", status=404), replace(UNTESTED, delivered=True)
     )
-    result = await choose(hass, await tell(hass, await submit(hass, await discover(hass, gateway), {})), "webhook")
+    result = await choose(
+        hass, await choose_recipients(hass, await submit(hass, await discover(hass, gateway), {})), "webhook"
+    )
     result = await submit(hass, result, WEBHOOK)
     assert result["step_id"] == "unconfirmed"
     result = await choose(hass, result, "approve")
@@ -179,14 +183,27 @@ async def test_a_webhook_that_does_not_confirm_is_said_to_in_the_set_up_too(
     result = await submit(hass, await choose(hass, result, "webhook"), WEBHOOK)
     assert result["step_id"] == "finish"
     hass.config_entries.flow.async_abort(result["flow_id"])
-    assert (await gateway.until_heard(RemoveDestination)).name == "webhook"
+    assert (await gateway.wait_for_message(RemoveDestination)).name == "webhook"
 
 
-async def test_each_destination_is_recognised_by_name_address_and_state(
+async def test_an_older_app_without_tests_adds_the_webhook_untested(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    gateway.reply = refusing_to("malformed", TestDestination, ChangeDestination)
+    result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK)
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    await settle(hass, linked)
+    await send_links(gateway, linked, replace(HOOK, label=None))
+    assert (await chosen(hass, linked, step="test"))["errors"] == {"base": "malformed"}
+    result = await answer(hass, await chosen(hass, linked, step="change_webhook"), {"kinds": ["device"]})
+    assert result["errors"] == {"base": "malformed"}
+
+
+async def test_each_destination_is_listed_with_label_address_and_state(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     refused = replace(CLOUD, state=LinkState.REFUSED, reason="certificate_revoked")
-    await have_links(gateway, linked, refused, replace(HOOK, name="webhook_2", label=None), HOOK)
+    await send_links(gateway, linked, refused, replace(HOOK, name="webhook_2", label=None), HOOK)
     result = await options(hass, linked, "destinations")
     assert result["data_schema"]
     (selector,) = result["data_schema"].schema.values()
@@ -207,18 +224,18 @@ async def test_each_destination_is_recognised_by_name_address_and_state(
 async def test_a_webhook_is_changed_without_its_secrets_being_typed_again(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have_links(gateway, linked, HOOK, CLOUD)
+    await send_links(gateway, linked, HOOK, CLOUD)
     form = await chosen(hass, linked, step="change_webhook")
     taken = await answer(hass, form, {"label": "Head office", "kinds": ["alert"]})
     assert taken["errors"] == {"label": "label_taken"}
     result = await answer(hass, taken, {"label": "Mill", "kinds": ["alert", "device"]})
     assert result["type"] is FlowResultType.CREATE_ENTRY
-    asked = await gateway.until_heard(ChangeDestination)
+    asked = await gateway.wait_for_message(ChangeDestination)
     assert asked == ChangeDestination(
         id=asked.id, name="webhook", label="Mill", kinds=(EventKind.ALERT, EventKind.DEVICE)
     )
-    assert not gateway.heard_of(TestDestination)
-    assert not gateway.heard_of(RemoveDestination)
+    assert not gateway.received_of(TestDestination)
+    assert not gateway.received_of(RemoveDestination)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +247,7 @@ async def test_a_webhook_is_changed_without_its_secrets_being_typed_again(
         ({"no_header": True}, {"header": ""}),
     ],
 )
-async def test_a_webhook_that_is_reached_in_another_way_is_tested_at_once(
+async def test_a_webhook_with_a_new_address_or_header_is_tested_at_once(
     hass: HomeAssistant,
     gateway: ContractGateway,
     linked: MockConfigEntry,
@@ -238,11 +255,11 @@ async def test_a_webhook_that_is_reached_in_another_way_is_tested_at_once(
     typed: dict[str, Any],
     changed: dict[str, Any],
 ) -> None:
-    await have_links(gateway, linked, HOOK)
+    await send_links(gateway, linked, HOOK)
     form = await chosen(hass, linked, step="change_webhook")
     result = await answer(hass, form, {"label": "Node-RED", "kinds": ["alert"]} | typed)
     assert result["reason"] == "confirmed"
-    asked = await gateway.until_heard(ChangeDestination)
+    asked = await gateway.wait_for_message(ChangeDestination)
     fields = ("url", "header", "header_value")
     assert {key: getattr(asked, key) for key in fields if getattr(asked, key) is not None} == changed
 
@@ -250,22 +267,22 @@ async def test_a_webhook_that_is_reached_in_another_way_is_tested_at_once(
 async def test_a_cloud_endpoint_is_renamed_or_enrolled_again(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have_links(gateway, linked, CLOUD)
+    await send_links(gateway, linked, CLOUD)
     form = await chosen(hass, linked, "cloud", "change_cloud")
     await answer(hass, form, {"label": "Office", "kinds": ["alert"]})
-    assert (await gateway.until_heard(ChangeDestination)).label == "Office"
+    assert (await gateway.wait_for_message(ChangeDestination)).label == "Office"
     form = await chosen(hass, linked, "cloud", "change_cloud")
     form = await answer(hass, form, {"label": "Office", "code": CLOUD_CODE[:-1], "kinds": ["alert"]})
     assert form["errors"] == {"code": "line_cut"}
     await answer(hass, form, {"label": "Office", "code": CLOUD_CODE, "kinds": ["alert"]})
-    asked = await gateway.until_heard(SetCloud)
+    asked = await gateway.wait_for_message(SetCloud)
     assert (asked.name, asked.label) == ("cloud", "Office")
 
 
-async def test_a_test_says_what_came_of_it_and_what_to_do(
+async def test_the_result_of_a_test_is_shown_with_a_remedy(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have_links(gateway, linked, HOOK)
+    await send_links(gateway, linked, HOOK)
     gateway.reply = replying(replace(UNTESTED, reason="unreachable", status=None, reply=None), APPROVABLE, APPROVABLE)
     result = await chosen(hass, linked, step="test")
     assert (result["step_id"], result["menu_options"]) == ("test_failed", ["change_webhook", "test"])
@@ -280,10 +297,10 @@ async def test_a_test_says_what_came_of_it_and_what_to_do(
 
 
 @pytest.mark.parametrize(("code", "error"), [("store_failed", "store_failed"), ("new", "unknown")])
-async def test_a_test_that_could_not_be_sent_says_why_and_can_be_tried_again(
+async def test_a_test_that_was_not_sent_shows_the_error_and_can_be_retried(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, code: str, error: str
 ) -> None:
-    await have_links(gateway, linked, HOOK)
+    await send_links(gateway, linked, HOOK)
     gateway.reply = refusing_to(code, TestDestination)
     result = await chosen(hass, linked, step="test")
     assert (result["step_id"], result["errors"]) == ("test", {"base": error})
@@ -291,21 +308,21 @@ async def test_a_test_that_could_not_be_sent_says_why_and_can_be_tried_again(
     assert (await answer(hass, result, {}))["reason"] == "confirmed"
 
 
-async def test_how_much_waits_is_said_before_a_destination_is_removed(
+async def test_the_number_of_waiting_events_is_shown_before_removal(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have(gateway, linked, replace(IDLE, links=(CLOUD,), waiting=Waiting(urgent=1, change=20, reading=300)))
+    await send_status(gateway, linked, replace(IDLE, links=(CLOUD,), waiting=Waiting(urgent=1, change=20, reading=300)))
     result = await chosen(hass, linked, "cloud", "remove")
     assert result["description_placeholders"]["waiting"] == "321"
     assert result["description_placeholders"]["destination"] == "Head office"
-    assert not gateway.heard_of(RemoveDestination)
+    assert not gateway.received_of(RemoveDestination)
     result = await answer(hass, result, {})
     assert result["type"] is FlowResultType.CREATE_ENTRY
-    assert (await gateway.until_heard(RemoveDestination)).name == "cloud"
+    assert (await gateway.wait_for_message(RemoveDestination)).name == "cloud"
     await hass.async_block_till_done()
 
 
-async def test_a_destination_the_gateway_refuses_is_not_kept(
+async def test_a_destination_the_gateway_refuses_is_not_saved(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.reply = refusing("url_invalid")
@@ -314,7 +331,7 @@ async def test_a_destination_the_gateway_refuses_is_not_kept(
     assert linked.options["destinations"] == []
 
 
-async def test_an_address_with_characters_none_can_contain_is_shown_encoded_before_it_is_used(
+async def test_an_address_with_invalid_characters_is_shown_encoded_before_use(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     form = await options(hass, linked, "webhook")
@@ -323,16 +340,16 @@ async def test_an_address_with_characters_none_can_contain_is_shown_encoded_befo
     assert shown["data_schema"]
     suggested = {str(key): key.description["suggested_value"] for key in shown["data_schema"].schema if key.description}
     assert suggested["url"] == "https://hooks.example/%C3%A4%2F%7Bb%7D?sig=%2B"
-    assert not gateway.heard_of(SetWebhook)
+    assert not gateway.received_of(SetWebhook)
     await answer(hass, shown, WEBHOOK | {"url": suggested["url"]})
-    assert (await gateway.until_heard(SetWebhook)).url == suggested["url"]
+    assert (await gateway.wait_for_message(SetWebhook)).url == suggested["url"]
     await settle(hass, linked)
 
 
-async def test_a_changed_address_is_shown_encoded_too_and_blanks_inside_are_left_to_the_gateway_to_refuse(
+async def test_a_changed_address_is_shown_encoded_and_blanks_are_refused_by_the_gateway(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have_links(gateway, linked, HOOK)
+    await send_links(gateway, linked, HOOK)
     form = await chosen(hass, linked, step="change_webhook")
     changes = {"no_header": False, "kinds": ["alert"]}
     shown = await answer(hass, form, {"url": "https://hooks.example/|", **changes})
@@ -342,10 +359,10 @@ async def test_a_changed_address_is_shown_encoded_too_and_blanks_inside_are_left
     assert refused["errors"] == {"url": "url_invalid"}
 
 
-async def test_a_destination_cannot_be_removed_while_the_gateway_is_away(
+async def test_a_destination_cannot_be_removed_without_a_connection(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have_links(gateway, linked, HOOK)
+    await send_links(gateway, linked, HOOK)
     form = await chosen(hass, linked, step="remove")
     menu = await chosen(hass, linked)
     await gateway.stop()
@@ -367,9 +384,7 @@ async def test_a_name_the_gateway_does_not_know_can_be_removed(
     await hass.async_block_till_done()
 
 
-async def test_a_name_left_from_a_gateway_that_is_gone_can_be_removed(
-    hass: HomeAssistant, people_only: MockConfigEntry
-) -> None:
+async def test_a_name_of_a_lost_gateway_can_be_removed(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
     left = dict(people_only.options) | {"destinations": ["webhook"]}
     hass.config_entries.async_update_entry(people_only, options=left)
     await answer(hass, await chosen(hass, people_only, step="remove"), {})
@@ -378,7 +393,7 @@ async def test_a_name_left_from_a_gateway_that_is_gone_can_be_removed(
 
 
 def refusing_to(code: str, *kinds: type) -> Callable[[FromHomeAssistant], FromGateway | None]:
-    """Refuse requests of these kinds."""
+    """Refuse requests of these types."""
 
     def reply(message: FromHomeAssistant) -> FromGateway | None:
         asked = getattr(message, "id", None) if isinstance(message, kinds) else None

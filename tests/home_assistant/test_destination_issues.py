@@ -1,4 +1,4 @@
-"""A destination that needs a person is a repair issue: which, why, what to do."""
+"""Repair issues of destinations: which one, the reason and the remedy."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -13,7 +13,7 @@ from custom_components.process_cosmos.contract.destinations import LinkState, Wa
 from custom_components.process_cosmos.issues.destination_issues import DestinationIssues
 
 from .contract_gateway import IDLE, ContractGateway
-from .links import CLOUD, HOOK, have, have_links, load_texts, shown
+from .links import CLOUD, HOOK, load_texts, send_links, send_status, shown
 
 REFUSED = replace(HOOK, state=LinkState.REFUSED, reason="http_401")
 OFFLINE = replace(CLOUD, state=LinkState.OFFLINE, reason="timeout", state_age=30.0)
@@ -25,25 +25,25 @@ async def _texts(hass: HomeAssistant) -> None:
 
 
 def keys(hass: HomeAssistant) -> dict[str, str | None]:
-    """Return the translation keys of what is shown, by destination."""
+    """Return the translation keys of the active issues, by destination."""
     return {issue.issue_id.rpartition("/")[2]: issue.translation_key for issue in shown(hass)}
 
 
-def says(hass: HomeAssistant) -> dict[str, str]:
-    """Return what the one issue says."""
+def placeholders_of(hass: HomeAssistant) -> dict[str, str]:
+    """Return the placeholders of the only issue."""
     (issue,) = shown(hass)
     assert issue.translation_placeholders
     return dict(issue.translation_placeholders)
 
 
-async def test_a_refused_destination_is_said_at_once_with_its_reason_and_what_to_do(
+async def test_a_refused_destination_is_an_issue_at_once_with_reason_and_remedy(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     detail = "wrong `token`\nsorry"
     status = replace(IDLE, links=(replace(REFUSED, detail=detail),), waiting=Waiting(urgent=2, change=40))
-    await have(gateway, linked, status)
+    await send_status(gateway, linked, status)
     assert keys(hass) == {"webhook": "destination_refused"}
-    assert says(hass) == {
+    assert placeholders_of(hass) == {
         "site": "Process Cosmos",
         "destination": "Node-RED",
         "address": "https://hooks.example",
@@ -60,31 +60,31 @@ async def test_a_refused_destination_is_said_at_once_with_its_reason_and_what_to
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
-        ("http_418", "It does not take the request. Check the address and the header, and the log of the receiver."),
+        ("http_418", "It does not accept the request. Check the address, the header and the log of the receiver."),
         ("a_reason_of_tomorrow", "a_reason_of_tomorrow"),
     ],
 )
-async def test_a_reason_without_a_sentence_of_its_own_shows_its_code(
+async def test_a_reason_without_a_translation_shows_its_code(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, reason: str, words: str
 ) -> None:
-    await have_links(gateway, linked, replace(REFUSED, reason=reason))
-    assert says(hass)["reason"].startswith(words)
-    assert reason in says(hass)["reason"]
+    await send_links(gateway, linked, replace(REFUSED, reason=reason))
+    assert placeholders_of(hass)["reason"].startswith(words)
+    assert reason in placeholders_of(hass)["reason"]
 
 
-async def test_each_refused_destination_has_an_issue_of_its_own_until_it_recovers_or_is_removed(
+async def test_each_refused_destination_has_an_issue_until_it_recovers_or_is_removed(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     other = replace(REFUSED, name="webhook-2", label="Logs")
-    await have_links(gateway, linked, REFUSED, other)
+    await send_links(gateway, linked, REFUSED, other)
     assert keys(hass) == {"webhook": "destination_refused", "webhook-2": "destination_refused"}
-    await have_links(gateway, linked, replace(HOOK), other)
+    await send_links(gateway, linked, replace(HOOK), other)
     assert keys(hass) == {"webhook-2": "destination_refused"}
-    await have_links(gateway, linked)
+    await send_links(gateway, linked)
     assert not keys(hass)
 
 
-async def test_an_offline_destination_is_said_when_it_has_been_so_for_an_hour(
+async def test_a_destination_is_an_issue_after_an_hour_offline(
     hass: HomeAssistant, people_only: MockConfigEntry, freezer: FrozenDateTimeFactory
 ) -> None:
     issues = DestinationIssues(hass, people_only)
@@ -93,13 +93,13 @@ async def test_an_offline_destination_is_said_when_it_has_been_so_for_an_hour(
     assert not keys(hass)
     await pass_time(hass, freezer, timedelta(minutes=1))
     assert keys(hass) == {"cloud": "destination_offline"}
-    assert says(hass)["destination"] == "Head office"
+    assert placeholders_of(hass)["destination"] == "Head office"
     refused = replace(OFFLINE, state=LinkState.REFUSED, reason="http_410", state_age=0.0)
     issues.show(replace(IDLE, links=(refused,)))
     assert keys(hass) == {"cloud": "destination_refused"}
 
 
-async def test_nothing_becomes_due_while_the_app_is_away(
+async def test_no_issue_is_created_without_a_connection_to_the_app(
     hass: HomeAssistant, people_only: MockConfigEntry, freezer: FrozenDateTimeFactory
 ) -> None:
     issues = DestinationIssues(hass, people_only)
@@ -109,24 +109,37 @@ async def test_nothing_becomes_due_while_the_app_is_away(
     assert not keys(hass)
 
 
-async def test_one_that_has_been_offline_for_long_is_said_at_once(
+async def test_for_an_older_app_the_hour_is_measured_by_home_assistant(
+    hass: HomeAssistant, people_only: MockConfigEntry, freezer: FrozenDateTimeFactory
+) -> None:
+    issues = DestinationIssues(hass, people_only)
+    older = replace(OFFLINE, state_age=None, label=None)
+    issues.show(replace(IDLE, links=(older,)))
+    await pass_time(hass, freezer, timedelta(minutes=31))
+    issues.show(replace(IDLE, links=(replace(older, reason="unreachable"),)))
+    await pass_time(hass, freezer, timedelta(minutes=30))
+    assert keys(hass) == {"cloud": "destination_offline"}
+    assert placeholders_of(hass)["destination"] == "cloud"
+
+
+async def test_a_destination_offline_for_longer_is_an_issue_at_once(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have_links(gateway, linked, replace(OFFLINE, state_age=3601.0))
+    await send_links(gateway, linked, replace(OFFLINE, state_age=3601.0))
     assert keys(hass) == {"cloud": "destination_offline"}
 
 
-async def test_a_destination_nothing_was_sent_to_yet_is_no_issue(
+async def test_an_untried_destination_is_not_an_issue(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have_links(gateway, linked, replace(OFFLINE, reason="untried", state_age=99_999.0))
+    await send_links(gateway, linked, replace(OFFLINE, reason="untried", state_age=99_999.0))
     assert not keys(hass)
 
 
-async def test_the_issues_of_destinations_go_with_the_site(
+async def test_removing_the_site_deletes_the_issues_of_its_destinations(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have_links(gateway, linked, REFUSED)
+    await send_links(gateway, linked, REFUSED)
     assert await hass.config_entries.async_unload(linked.entry_id)
     assert not keys(hass)
 
@@ -134,7 +147,7 @@ async def test_the_issues_of_destinations_go_with_the_site(
 async def test_the_sensor_names_each_destination_with_its_label(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await have_links(gateway, linked, REFUSED, replace(CLOUD, label=None))
+    await send_links(gateway, linked, REFUSED, replace(CLOUD, label=None))
     state = hass.states.get("sensor.process_cosmos_destination_status")
     assert state
     assert state.attributes["webhook"] == {
@@ -147,7 +160,7 @@ async def test_the_sensor_names_each_destination_with_its_label(
 
 
 async def pass_time(hass: HomeAssistant, freezer: FrozenDateTimeFactory, duration: timedelta) -> None:
-    """Let the clock run."""
+    """Advance the clock."""
     freezer.tick(duration)
     async_fire_time_changed(hass)
     await hass.async_block_till_done()

@@ -1,4 +1,4 @@
-"""What a site shows of itself: much, but no secret."""
+"""Diagnostics and system health without secrets."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ async def diagnostics(hass: HomeAssistant, entry: MockConfigEntry) -> str:
     return json.dumps(await async_get_config_entry_diagnostics(hass, entry), cls=JSONEncoder)
 
 
-async def test_diagnostics_and_log_hold_no_secret(
+async def test_diagnostics_and_log_contain_no_secret(
     hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "custom_components.process_cosmos")
@@ -103,7 +103,7 @@ async def test_a_site_that_is_not_loaded_has_diagnostics_too(hass: HomeAssistant
     assert (document["state"], document["alerts"], document["gateway"]) == ("not_loaded", None, None)
 
 
-async def test_a_gateway_that_is_away_has_diagnostics_too(
+async def test_a_disconnected_gateway_has_diagnostics_too(
     hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
 ) -> None:
     await gateway.stop()
@@ -120,12 +120,12 @@ async def test_a_gateway_that_is_away_has_diagnostics_too(
     }
 
 
-async def test_the_system_information_counts_sites_and_what_waits_and_says_how_the_storage_does(
+async def test_the_system_information_counts_sites_and_events_and_shows_the_storage(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, people_only: MockConfigEntry
 ) -> None:
     coordinator = linked.runtime_data.coordinator
     waiting = Waiting(urgent=1, change=20, reading=300)
-    await gateway.say(replace(IDLE, waiting=waiting, rejected=2, dropped=3, storage=StorageState.READ_ONLY))
+    await gateway.send(replace(IDLE, waiting=waiting, rejected=2, dropped=3, storage=StorageState.READ_ONLY))
     await until(lambda: coordinator.status.status.rejected)
 
     class Registration:

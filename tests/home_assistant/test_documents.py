@@ -1,4 +1,4 @@
-"""The YAML examples of the documents, run as they stand there in Home Assistant."""
+"""The YAML examples of the documentation, run in Home Assistant."""
 
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,13 @@ from tests.documents import blocks
 
 from .alerts.site import add_phone
 from .contract_gateway import ContractGateway, done, until
-from .links import CLOUD, have_links
+from .links import CLOUD, send_links
 
 CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
 
 
 def listing(message: FromHomeAssistant) -> FromGateway | None:
-    """Have no rejected events, and do everything else."""
+    """List no rejected events; accept every other request."""
     return RejectedEvents(id=message.id, events=()) if isinstance(message, ListRejected) else done(message)
 
 
@@ -37,18 +37,18 @@ async def test_the_actions_about_rejected_events_run_as_a_script(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.reply = listing
-    await have_links(gateway, linked, CLOUD)
+    await send_links(gateway, linked, CLOUD)
     [text] = blocks("docs/destinations.md", "yaml")
     assert await async_setup_component(hass, "script", {"script": {"clean": {"sequence": yaml.safe_load(text)}}})
     await hass.services.async_call("script", "clean", blocking=True)
-    assert [message.after for message in gateway.heard_of(ListRejected)] == [507]
-    assert [message.numbers for message in gateway.heard_of(SendAgain)] == [(508, 512)]
-    assert [message.numbers for message in gateway.heard_of(DiscardRejected)] == [(509,)]
+    assert [message.after for message in gateway.received_of(ListRejected)] == [507]
+    assert [message.numbers for message in gateway.received_of(SendAgain)] == [(508, 512)]
+    assert [message.numbers for message in gateway.received_of(DiscardRejected)] == [(509,)]
 
 
 @pytest.fixture
 def settings() -> dict[str, Any]:
-    """The settings and secrets of the page, with a code that is whole."""
+    """The settings and secrets of the page, with a complete one-time code."""
     exported, imported = blocks("docs/settings.md", "yaml")
     data: dict[str, Any] = yaml.safe_load(imported)
     assert data["settings"] == "…"
@@ -74,7 +74,7 @@ async def test_the_settings_of_the_page_are_imported(
     reply = await hass.services.async_call(DOMAIN, "import_settings", settings, True, return_response=True)
     assert reply
     assert reply["left"] == []
-    await until(lambda: gateway.heard_of(SetCloud))
-    [webhook] = gateway.heard_of(SetWebhook)
+    await until(lambda: gateway.received_of(SetCloud))
+    [webhook] = gateway.received_of(SetWebhook)
     secret = settings["secrets"]["webhook"]
     assert (webhook.url, webhook.header, webhook.label) == (secret["url"], "Authorization", "Node-RED")

@@ -1,4 +1,4 @@
-"""Devices of the gateway as Home Assistant shows them, and what is written back."""
+"""Entities of the gateway's devices, and writes to them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -54,7 +54,7 @@ async def gateway(gateway: ContractGateway) -> ContractGateway:
 
 @pytest.fixture(autouse=True)
 async def _site(linked: MockConfigEntry) -> None:
-    """Show the house."""
+    """Set up the site."""
 
 
 def states(hass: HomeAssistant) -> Mapping[str, str]:
@@ -67,12 +67,12 @@ def attributes(hass: HomeAssistant, entity_id: str) -> Mapping[str, Any]:
     return shown.attributes
 
 
-async def say(hass: HomeAssistant, gateway: ContractGateway, *messages: FromGateway) -> None:
-    """Send, and return when all of it was taken in."""
-    await gateway.say(*messages, AvailabilityChanged(sequence=999, device=ROOM.id, online=None))
+async def send(hass: HomeAssistant, gateway: ContractGateway, *messages: FromGateway) -> None:
+    """Send messages and wait until they were processed."""
+    await gateway.send(*messages, AvailabilityChanged(sequence=999, device=ROOM.id, online=None))
     coordinator = hass.config_entries.async_entries(DOMAIN)[0].runtime_data.coordinator
-    await until(lambda: coordinator.things.sequence == 999)
-    coordinator.things.sequence = 0
+    await until(lambda: coordinator.devices.sequence == 999)
+    coordinator.devices.sequence = 0
     await hass.async_block_till_done()
 
 
@@ -102,34 +102,34 @@ async def test_each_property_becomes_the_entity_that_fits_it(hass: HomeAssistant
     assert (attributes(hass, TARGET)["min"], attributes(hass, TARGET)["max"]) == (5, 30)
 
 
-async def test_a_new_description_of_a_property_is_followed(hass: HomeAssistant, gateway: ContractGateway) -> None:
+async def test_a_changed_property_description_is_applied(hass: HomeAssistant, gateway: ContractGateway) -> None:
     described_anew: dict[str, dict[str, Any]] = {
         "temperature": {"unit": "°F", "value": 54.5},
         "humidity": {"hint": Hint.NONE},
         "target": {"minimum": 10, "maximum": 60},
     }
     properties = tuple(replace(item, **described_anew.get(item.name, {})) for item in ROOM.properties)
-    await say(hass, gateway, DeviceChanged(sequence=101, device=replace(ROOM, properties=properties)))
-    assert states(hass)["sensor.cellar_temperature"] == "12.5", "54.5 °F, in the unit this house uses"
+    await send(hass, gateway, DeviceChanged(sequence=101, device=replace(ROOM, properties=properties)))
+    assert states(hass)["sensor.cellar_temperature"] == "12.5", "54.5 °F, in the unit of this Home Assistant"
     assert states(hass)["sensor.cellar_humidity"] == "60"
     assert "device_class" not in attributes(hass, "sensor.cellar_humidity")
     assert (attributes(hass, TARGET)["min"], attributes(hass, TARGET)["max"]) == (10, 60)
 
 
-async def test_a_number_without_limits_takes_any(hass: HomeAssistant, gateway: ContractGateway) -> None:
+async def test_a_number_without_limits_accepts_any_value(hass: HomeAssistant, gateway: ContractGateway) -> None:
     for value in (-5000, 0.01, 123456.78):
         await act(hass, "number", "set_value", "number.cellar_free", value=value)
-    assert [write.value for write in gateway.heard_of(WriteProperty)] == [-5000, 0.01, 123456.78]
+    assert [write.value for write in gateway.received_of(WriteProperty)] == [-5000, 0.01, 123456.78]
 
 
-async def test_a_whole_number_goes_in_steps_of_one(hass: HomeAssistant, gateway: ContractGateway) -> None:
+async def test_an_integer_has_steps_of_one(hass: HomeAssistant, gateway: ContractGateway) -> None:
     assert attributes(hass, TARGET)["step"] == 0.01
     properties = tuple(replace(item, integer=item.name == "target") for item in ROOM.properties)
-    await say(hass, gateway, DeviceChanged(sequence=101, device=replace(ROOM, properties=properties)))
+    await send(hass, gateway, DeviceChanged(sequence=101, device=replace(ROOM, properties=properties)))
     assert attributes(hass, TARGET)["step"] == 1
 
 
-async def test_things_are_devices_reached_through_the_site(hass: HomeAssistant, linked: MockConfigEntry) -> None:
+async def test_devices_are_registered_via_the_device_of_the_site(hass: HomeAssistant, linked: MockConfigEntry) -> None:
     registry = dr.async_get(hass)
     hub = registry.async_get_device_by_identifier((DOMAIN, linked.entry_id), linked.entry_id)
     leak = registry.async_get_device_by_identifier((DOMAIN, f"{SITE}/leak-1"), linked.entry_id)
@@ -142,30 +142,30 @@ async def test_things_are_devices_reached_through_the_site(hass: HomeAssistant, 
 
 async def test_a_change_writes_the_state_of_its_entity_only(hass: HomeAssistant, gateway: ContractGateway) -> None:
     written = async_capture_events(hass, "state_changed")
-    await say(hass, gateway, ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=0))
+    await send(hass, gateway, ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=0))
     assert states(hass)[WET] == "on"
     assert {event.data["entity_id"] for event in written} == {WET}
 
 
-async def test_a_device_event_that_may_be_a_repeat_is_shown_and_says_so(
+async def test_a_possible_repeat_of_a_device_event_is_shown_and_marked(
     hass: HomeAssistant, gateway: ContractGateway
 ) -> None:
     pressed = async_capture_events(hass, "state_changed")
     press = EventHappened(sequence=101, device="leak-1", event="button", age=0, value=1, key="session/7/ab")
-    doubtful = replace(press, sequence=103, redelivered=True, key="session/8/ab", possible_repeat=True)
-    await say(hass, gateway, press, replace(press, sequence=102, redelivered=True), doubtful)
-    await say(hass, gateway, replace(press, sequence=104))  # the same number came round again, not redelivered
+    unclear_device = replace(press, sequence=103, redelivered=True, key="session/8/ab", possible_repeat=True)
+    await send(hass, gateway, press, replace(press, sequence=102, redelivered=True), unclear_device)
+    await send(hass, gateway, replace(press, sequence=104))  # the same message id was reused, not redelivered
     shown = [event.data["new_state"] for event in pressed if event.data["entity_id"] == "event.kitchen_leak_button"]
     assert [state.attributes.get("possible_repeat") for state in shown] == [None, True, True, None]
 
 
-async def test_a_device_event_shows_what_came_with_it(hass: HomeAssistant, gateway: ContractGateway) -> None:
-    await say(hass, gateway, EventHappened(sequence=101, device="leak-1", event="button", age=0, value="long"))
+async def test_a_device_event_shows_its_value(hass: HomeAssistant, gateway: ContractGateway) -> None:
+    await send(hass, gateway, EventHappened(sequence=101, device="leak-1", event="button", age=0, value="long"))
     shown = hass.states.get("event.kitchen_leak_button")
     assert shown
     assert shown.attributes["event_type"] == "button"
     assert shown.attributes["value"] == "long"
-    await say(hass, gateway, EventHappened(sequence=101, device="leak-1", event="never described", age=0))
+    await send(hass, gateway, EventHappened(sequence=101, device="leak-1", event="never described", age=0))
     assert hass.states.get("event.kitchen_leak_button") == shown
 
 
@@ -182,28 +182,30 @@ async def test_what_the_description_does_not_allow_changes_nothing(
     hass: HomeAssistant, gateway: ContractGateway, change: FromGateway
 ) -> None:
     before = states(hass)
-    await say(hass, gateway, change)
+    await send(hass, gateway, change)
     assert states(hass) == before
 
 
-async def test_a_thing_that_is_offline_is_unavailable(hass: HomeAssistant, gateway: ContractGateway) -> None:
-    await say(hass, gateway, AvailabilityChanged(sequence=1, device="leak-1", online=False))
+async def test_an_offline_device_is_unavailable(hass: HomeAssistant, gateway: ContractGateway) -> None:
+    await send(hass, gateway, AvailabilityChanged(sequence=1, device="leak-1", online=False))
     assert states(hass)[WET] == states(hass)["event.kitchen_leak_button"] == "unavailable"
     assert states(hass)[WATER] == "open"
-    await say(hass, gateway, AvailabilityChanged(sequence=1, device="leak-1", online=True))
+    await send(hass, gateway, AvailabilityChanged(sequence=1, device="leak-1", online=True))
     assert states(hass)[WET] == "off"
 
 
-async def test_devices_come_and_go(hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry) -> None:
+async def test_devices_are_added_and_removed(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
     registry = dr.async_get(hass)
-    await say(hass, gateway, DeviceRemoved(sequence=1, device="leak-1"))
+    await send(hass, gateway, DeviceRemoved(sequence=1, device="leak-1"))
     assert WET not in states(hass)
     assert not registry.async_get_device_by_identifier((DOMAIN, f"{SITE}/leak-1"), linked.entry_id)
-    await say(hass, gateway, DeviceChanged(sequence=2, device=LEAK))
+    await send(hass, gateway, DeviceChanged(sequence=2, device=LEAK))
     assert states(hass)[WET] == "off"
 
 
-async def test_a_new_description_adds_what_is_new_and_ends_what_is_gone(
+async def test_a_changed_description_adds_new_entities_and_makes_removed_ones_unavailable(
     hass: HomeAssistant, gateway: ContractGateway
 ) -> None:
     changed = replace(
@@ -214,13 +216,13 @@ async def test_a_new_description_adds_what_is_new_and_ends_what_is_gone(
             Property(name="loud", title="Loud", kind=PropertyKind.BOOLEAN, writable=True),
         ),
     )
-    await say(hass, gateway, DeviceChanged(sequence=1, device=changed))
+    await send(hass, gateway, DeviceChanged(sequence=1, device=changed))
     assert states(hass)[WET] == states(hass)["binary_sensor.kitchen_leak_tamper"] == "unavailable"
     assert states(hass)["sensor.bathroom_leak_tamper"] == "unknown"
     assert states(hass)["switch.bathroom_leak_loud"] == "unknown"
 
 
-async def test_a_snapshot_without_a_device_keeps_what_people_made_of_it(
+async def test_a_device_missing_from_a_snapshot_keeps_its_name_and_area(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     registry = dr.async_get(hass)
@@ -230,11 +232,11 @@ async def test_a_snapshot_without_a_device_keeps_what_people_made_of_it(
     assert leak
     assert valve
     assert hub
-    await say(hass, gateway, Snapshot(sequence=1, devices=(VALVE, ROOM)))
+    await send(hass, gateway, Snapshot(sequence=1, devices=(VALVE, ROOM)))
     assert states(hass)[WET] == "unavailable"
     deletable = [await async_remove_config_entry_device(hass, linked, device) for device in (leak, valve, hub)]
     assert deletable == [True, False, False]
-    await say(hass, gateway, Snapshot(sequence=1, devices=HOUSE))
+    await send(hass, gateway, Snapshot(sequence=1, devices=HOUSE))
     assert states(hass)[WET] == "off"
 
 
@@ -248,7 +250,7 @@ async def test_a_snapshot_without_a_device_keeps_what_people_made_of_it(
         ("number", "set_value", TARGET, {"value": 21.5}, "target", 21.5, "21.5"),
     ],
 )
-async def test_actions_write_to_the_thing_and_its_report_is_what_is_shown(  # noqa: PLR0917 - a table's columns
+async def test_actions_write_to_the_device_and_its_report_is_shown(  # noqa: PLR0917 - a table's columns
     hass: HomeAssistant,
     gateway: ContractGateway,
     domain: str,
@@ -261,10 +263,10 @@ async def test_actions_write_to_the_thing_and_its_report_is_what_is_shown(  # no
 ) -> None:
     before = states(hass)[entity_id]
     await act(hass, domain, action, entity_id, **data)
-    written = gateway.heard_of(WriteProperty)[-1]
+    written = gateway.received_of(WriteProperty)[-1]
     assert (written.property, written.value) == (prop, value)
     assert states(hass)[entity_id] == before
-    await say(hass, gateway, ValueChanged(sequence=1, device=written.device, property=prop, value=value, age=0))
+    await send(hass, gateway, ValueChanged(sequence=1, device=written.device, property=prop, value=value, age=0))
     assert states(hass)[entity_id] == shown
 
 
@@ -281,7 +283,7 @@ async def test_a_refused_write_raises_its_code_at_once(
     assert caught.value.translation_placeholders == {"code": code, "message": f"It is {code}"}
 
 
-async def test_a_write_while_the_gateway_is_away_raises_at_once(
+async def test_a_write_without_a_connection_raises_at_once(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     await gateway.stop()
@@ -291,7 +293,7 @@ async def test_a_write_while_the_gateway_is_away_raises_at_once(
     assert caught.value.translation_key == "gateway_away"
 
 
-async def test_the_site_says_how_its_destinations_stand(
+async def test_the_site_shows_the_status_of_its_destinations(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     for key in ("oldest_event_waiting_to_be_sent", "last_contact_with_a_destination"):
@@ -318,7 +320,7 @@ async def test_the_site_says_how_its_destinations_stand(
         broker_connected=True,
         oldest_waiting_age=60,
     )
-    await say(hass, gateway, status)
+    await send(hass, gateway, status)
     shown = states(hass)
     assert shown["sensor.process_cosmos_destination_status"] == "offline"
     away_shown = attributes(hass, "sensor.process_cosmos_destination_status")["webhook"]
@@ -330,11 +332,11 @@ async def test_the_site_says_how_its_destinations_stand(
         > shown["sensor.process_cosmos_oldest_event_waiting_to_be_sent"]
     )
     written = async_capture_events(hass, "state_changed")
-    await say(hass, gateway, replace(status, oldest_waiting_age=61))
+    await send(hass, gateway, replace(status, oldest_waiting_age=61))
     assert not written, "an age that only grew is no news"
 
 
-async def test_what_moves_as_events_come_and_go_is_no_row_in_the_activity_of_the_site(
+async def test_sensors_that_change_often_add_no_rows_to_the_activity_of_the_site(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     written = async_capture_events(hass, "state_changed")
@@ -349,7 +351,7 @@ async def test_what_moves_as_events_come_and_go_is_no_row_in_the_activity_of_the
     for age in (1, 400):
         waiting = Waiting(urgent=age, change=age, reading=age)
         status = replace(IDLE, waiting=waiting, rejected=age, dropped=age, oldest_waiting_age=age)
-        await say(hass, gateway, replace(status, links=(replace(link, last_contact_age=age),)))
+        await send(hass, gateway, replace(status, links=(replace(link, last_contact_age=age),)))
     changes = [event.data for event in written if event.data["old_state"].state != event.data["new_state"].state]
     moved = {change["entity_id"] for change in changes}
     assert len(moved) == 5

@@ -1,4 +1,4 @@
-"""The link to the gateway over time: lost, found, refused, ended."""
+"""The connection to the gateway over time: lost, restored, refused, closed."""
 
 import logging
 import os
@@ -32,10 +32,9 @@ from custom_components.process_cosmos.contract.devices import Subscribe, ValueCh
 from custom_components.process_cosmos.contract.identifiers import NotificationKey, Ulid
 from custom_components.process_cosmos.contract.messages import FromHomeAssistant
 from custom_components.process_cosmos.contract.session import HomeAssistantHello, Receipt, Refused, Stopping
-from custom_components.process_cosmos.gateway.backoff import FIRST, MOST, next_delay
-from custom_components.process_cosmos.gateway.deduplication import KEPT_FOR, RecentEvents
-from custom_components.process_cosmos.gateway.deduplication import MOST as MOST_KEYS
-from custom_components.process_cosmos.gateway.devices import Things
+from custom_components.process_cosmos.gateway.backoff import FIRST_DELAY, MAX_DELAY, next_delay
+from custom_components.process_cosmos.gateway.deduplication import KEEP_FOR, MAX_KEYS, RecentEvents
+from custom_components.process_cosmos.gateway.devices import DeviceStates
 
 from .conftest import set_up
 from .contract_gateway import IDLE, OTHER_SITE, ContractGateway, until
@@ -51,14 +50,14 @@ async def gateway(gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch) -> 
     return gateway
 
 
-async def test_a_disk_that_takes_its_time_does_not_make_the_gateway_away(
+async def test_a_slow_disk_does_not_end_the_session(
     hass: HomeAssistant, linked: MockConfigEntry, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway_sync = linked.runtime_data.alerts.gateway_sync
-    await gateway.until_heard(CaughtUp)
+    await gateway.wait_for_message(CaughtUp)
     gateway.receipts = False
-    heard, note = list[None](), gateway_sync.async_mark_active
-    monkeypatch.setattr(gateway_sync, "async_mark_active", lambda: heard.append(note()))
+    received, note = list[None](), gateway_sync.async_heard
+    monkeypatch.setattr(gateway_sync, "async_heard", lambda: received.append(note()))
     released = threading.Event()
     fsync = os.fsync
 
@@ -71,12 +70,12 @@ async def test_a_disk_that_takes_its_time_does_not_make_the_gateway_away(
     proposal = Propose(id="", alert=unknown, revision=None, answer="Yes", age=0.0, by="Eve")
     try:
         for number in range(12):
-            await gateway.say(replace(proposal, id=str(number)), Receipt())
-        await until(lambda: len(heard) >= 24)
-        assert not gateway.heard_of(Transition)
+            await gateway.send(replace(proposal, id=str(number)), Receipt())
+        await until(lambda: len(received) >= 24)
+        assert not gateway.received_of(Transition)
     finally:
         released.set()
-    await gateway.until_heard(Transition)
+    await gateway.wait_for_message(Transition)
 
 
 def state(hass: HomeAssistant, entity_id: str = WET) -> str:
@@ -94,42 +93,42 @@ async def pass_time(hass: HomeAssistant, seconds: float) -> None:
     await hass.async_block_till_done()
 
 
-async def lose(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigEntry) -> None:
+async def disconnect(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigEntry) -> None:
     await gateway.stop()
     await until(lambda: not entry.runtime_data.coordinator.session)
 
 
-async def find(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigEntry) -> None:
+async def reconnect(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigEntry) -> None:
     coordinator = entry.runtime_data.coordinator
     await gateway.start()
-    # What was shown before counts until there is a session again.
-    await until(lambda: coordinator.session is not None and coordinator._shown.is_set())
+    # The previous state stays valid until there is a session again.
+    await until(lambda: coordinator.session is not None and coordinator._snapshot_applied.is_set())
     await hass.async_block_till_done()
 
 
 @given(st.integers(min_value=1, max_value=10_000), st.floats(min_value=0, max_value=1))
-def test_attempts_are_never_further_apart_than_the_longest_wait(failures: int, jitter: float) -> None:
-    assert FIRST / 2 <= next_delay(failures, jitter) <= MOST
+def test_the_delay_between_attempts_is_bounded(failures: int, jitter: float) -> None:
+    assert FIRST_DELAY / 2 <= next_delay(failures, jitter) <= MAX_DELAY
     assert next_delay(failures, jitter) <= next_delay(failures + 1, jitter)
 
 
-def test_a_key_is_forgotten_after_ten_minutes_and_when_there_are_too_many() -> None:
+def test_a_key_expires_after_ten_minutes_or_when_there_are_too_many() -> None:
     keys = RecentEvents()
     assert not keys.remember("a", 0)
     assert keys.remember("a", 1)
-    assert not keys.remember("a", 2 + KEPT_FOR)
-    for number in range(MOST_KEYS + 1):
-        keys.remember(str(number), 3 + KEPT_FOR)
-    assert not keys.remember("a", 3 + KEPT_FOR)
+    assert not keys.remember("a", 2 + KEEP_FOR)
+    for number in range(MAX_KEYS + 1):
+        keys.remember(str(number), 3 + KEEP_FOR)
+    assert not keys.remember("a", 3 + KEEP_FOR)
 
 
-async def test_a_gateway_that_restarts_is_hardly_noticed(
+async def test_entities_stay_available_during_a_restart_of_the_gateway(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     written = async_capture_events(hass, "state_changed")
-    await lose(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
     assert state(hass) == "off"
-    await find(hass, gateway, linked)
+    await reconnect(hass, gateway, linked)
     await pass_time(hass, AVAILABLE_FOR + 1)
     assert state(hass) == "off"
     assert not [event for event in written if event.data["entity_id"] == WET]
@@ -139,56 +138,56 @@ async def test_entities_stay_available_for_ten_seconds_only(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.clear()
-    await lose(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
     await pass_time(hass, AVAILABLE_FOR - 2)
     assert state(hass) == "off"
     await pass_time(hass, AVAILABLE_FOR + 1)
     assert state(hass) == state(hass, "sensor.process_cosmos_rejected_events") == "unavailable"
     assert state(hass, "sensor.process_cosmos_open_alerts") == "0"
-    await find(hass, gateway, linked)
+    await reconnect(hass, gateway, linked)
     await until(lambda: state(hass) == "off")
     said = [one.message for one in caplog.records if one.name == LOGGER.name and one.levelno >= logging.INFO]
     assert said == [
-        "Process Cosmos: the gateway is away, its entities are unavailable",
-        "Process Cosmos: the gateway is there, version 9.8.7",
+        "Process Cosmos: no connection to the gateway, its entities are unavailable",
+        "Process Cosmos: connected to the gateway, version 9.8.7",
     ]
 
 
-async def test_edges_missed_meanwhile_come_first_and_in_order(
+async def test_changes_missed_meanwhile_are_applied_first_and_in_order(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     written = async_capture_events(hass, "state_changed")
-    await lose(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
     await pass_time(hass, AVAILABLE_FOR + 1)
     wet = ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=3)
     gateway.replay = (wet, replace(wet, sequence=102, value=False))
-    await find(hass, gateway, linked)
+    await reconnect(hass, gateway, linked)
     await until(lambda: len([event for event in written if event.data["entity_id"] == WET]) >= 3)
     shown = [event.data["new_state"].state for event in written if event.data["entity_id"] == WET]
     assert shown == ["unavailable", "on", "off"]
-    assert [request.after for request in gateway.heard_of(Subscribe)] == [None, 100]
+    assert [request.after for request in gateway.received_of(Subscribe)] == [None, 100]
 
 
-async def test_a_gateway_that_stays_away_is_an_issue_until_it_is_back(
+async def test_an_unreachable_gateway_is_an_issue_until_it_responds(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await lose(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
     await pass_time(hass, UNREACHABLE_AFTER - 5)
     assert issues(hass) == set()
     await pass_time(hass, UNREACHABLE_AFTER + 1)
     assert issues(hass) == {"gateway_unreachable"}
-    await find(hass, gateway, linked)
+    await reconnect(hass, gateway, linked)
     await until(lambda: issues(hass) == set())
 
 
-async def test_a_site_is_loaded_and_people_are_told_without_its_gateway(
+async def test_a_site_is_loaded_and_people_are_notified_without_its_gateway(
     hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
 ) -> None:
     await gateway.stop()
     await set_up(hass, site)
-    told = async_capture_events(hass, "call_service")
+    calls = async_capture_events(hass, "call_service")
     await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True)
-    await until(lambda: [event for event in told if event.data["service"] == "send_message"])
+    await until(lambda: [event for event in calls if event.data["service"] == "send_message"])
     await pass_time(hass, UNREACHABLE_AFTER + 1)
     assert issues(hass) == {"gateway_unreachable"}
 
@@ -197,49 +196,49 @@ async def test_a_site_is_loaded_and_people_are_told_without_its_gateway(
 def refusal_is_issue(
     hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
 ) -> Callable[[str, str], Awaitable[None]]:
-    async def play(said: str, issue: str) -> None:
-        gateway.refused = Refused(code=said, message="No")
+    async def check_refusal(code: str, issue: str) -> None:
+        gateway.refused = Refused(code=code, message="No")
         await set_up(hass, site)
         await until(lambda: issues(hass) == {issue})
         (shown,) = ir.async_get(hass).issues.values()
         assert bool(shown.learn_more_url) is issue.startswith("schema"), "which side to update, and how"
         await pass_time(hass, UNREACHABLE_AFTER + 1)
-        assert issues(hass) == {issue}, "it is there, so it is not called away"
+        assert issues(hass) == {issue}, "it responds, so it is not reported as unreachable"
         gateway.refused = None
         await until(lambda: issues(hass) == set())
 
-    return play
+    return check_refusal
 
 
-async def test_a_gateway_that_calls_us_too_old_is_an_issue_until_it_is_over(
+async def test_a_gateway_that_reports_us_as_too_old_is_an_issue_until_it_accepts_us(
     refusal_is_issue: Callable[[str, str], Awaitable[None]],
 ) -> None:
     await refusal_is_issue("schema_too_old", "schema_too_new")
 
 
-async def test_a_gateway_that_calls_us_too_new_is_an_issue_until_it_is_over(
+async def test_a_gateway_that_reports_us_as_too_new_is_an_issue_until_it_accepts_us(
     refusal_is_issue: Callable[[str, str], Awaitable[None]],
 ) -> None:
     await refusal_is_issue("schema_too_new", "schema_too_old")
 
 
-async def test_a_gateway_that_serves_another_home_assistant_is_an_issue_until_it_is_over(
+async def test_a_gateway_that_serves_another_home_assistant_is_an_issue_until_it_accepts_us(
     refusal_is_issue: Callable[[str, str], Awaitable[None]],
 ) -> None:
     await refusal_is_issue("other_home_assistant", "other_home_assistant")
 
 
-async def test_any_other_refusal_is_an_issue_with_its_code_and_is_tried_again(
+async def test_any_other_refusal_is_an_issue_with_its_code_and_is_retried(
     hass: HomeAssistant,
     gateway: ContractGateway,
     site: MockConfigEntry,
     refusal_is_issue: Callable[[str, str], Awaitable[None]],
 ) -> None:
     await refusal_is_issue("store_failed", "refused")
-    assert len(gateway.heard_of(HomeAssistantHello)) > 1
+    assert len(gateway.received_of(HomeAssistantHello)) > 1
 
 
-async def test_a_gateway_that_refused_and_then_went_away_is_called_away(
+async def test_a_gateway_that_refused_and_then_disconnected_is_reported_as_unreachable(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.refused = Refused(code="store_failed", message="The disk is full")
@@ -251,11 +250,11 @@ async def test_a_gateway_that_refused_and_then_went_away_is_called_away(
     assert "gateway_unreachable" in issues(hass)
 
 
-async def test_sessions_that_never_show_their_devices_leave_nothing_available(
+async def test_sessions_without_a_snapshot_make_nothing_available(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def listen_only(message: FromHomeAssistant) -> None:
-        gateway.heard.append(message)
+        gateway.received.append(message)
 
     monkeypatch.setattr(gateway, "_answer", listen_only)
     sessions = gateway.sessions
@@ -269,7 +268,7 @@ async def test_sessions_that_never_show_their_devices_leave_nothing_available(
     assert state(hass) == "unavailable"
 
 
-async def test_an_age_beyond_measure_ends_no_session(
+async def test_a_huge_age_does_not_end_the_session(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     alerts = linked.runtime_data.alerts
@@ -277,25 +276,25 @@ async def test_an_age_beyond_measure_ends_no_session(
     assert opened
     sessions = gateway.sessions
     key = NotificationKey(alert=Ulid(str(opened["id"])), revision=1, level=1, round=0, recipient="destination:cloud")
-    await gateway.say(Notified(key=key, reached=True, age=1e300), replace(IDLE, oldest_waiting_age=1e300, rejected=1))
+    await gateway.send(Notified(key=key, reached=True, age=1e300), replace(IDLE, oldest_waiting_age=1e300, rejected=1))
     await until(lambda: "rejected_events" in issues(hass))
     await until(lambda: alerts._journal.outcomes[key.alert].reached)
     assert gateway.sessions == sessions
 
 
-async def test_the_gateway_of_another_site_is_an_issue_and_nothing_is_handed_to_it(
+async def test_the_gateway_of_another_site_is_an_issue_and_gets_no_alerts(
     hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
 ) -> None:
     right, gateway.hello = gateway.hello, replace(gateway.hello, site=OTHER_SITE)
     await set_up(hass, site)
     await until(lambda: issues(hass) == {"other_gateway"})
-    assert not gateway.heard_of(CaughtUp)
-    assert not gateway.heard_of(Subscribe)
+    assert not gateway.received_of(CaughtUp)
+    assert not gateway.received_of(Subscribe)
     gateway.hello = right
     await until(lambda: issues(hass) == set())
 
 
-async def test_a_gateway_that_no_longer_knows_us_asks_for_a_new_pairing_line(
+async def test_an_unknown_token_starts_a_reauth_flow(
     hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
 ) -> None:
     gateway.token = "another-token"
@@ -305,7 +304,7 @@ async def test_a_gateway_that_no_longer_knows_us_asks_for_a_new_pairing_line(
     assert flow["step_id"] == "reauth_confirm"
 
 
-async def test_a_bug_met_in_a_session_does_not_end_the_link_for_good(
+async def test_an_exception_in_a_session_does_not_stop_reconnecting(
     hass: HomeAssistant,
     gateway: ContractGateway,
     linked: MockConfigEntry,
@@ -315,26 +314,26 @@ async def test_a_bug_met_in_a_session_does_not_end_the_link_for_good(
     def stumble(*_: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(Things, "take", stumble)
+    monkeypatch.setattr(DeviceStates, "apply_change", stumble)
     sessions = gateway.sessions
-    await gateway.say(ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=0))
+    await gateway.send(ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=0))
     await until(lambda: gateway.sessions > sessions)
     assert "a bug" in caplog.text
     caplog.clear()
 
 
-async def test_alerts_are_handed_over_and_proposals_recorded(
+async def test_alerts_are_sent_and_proposals_recorded(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.until_heard(CaughtUp)
+    await gateway.wait_for_message(CaughtUp)
     call = {"message": "Wet", "answers": [{"name": "Keep off"}]}
     reply = await hass.services.async_call(DOMAIN, "alert", call, blocking=True, return_response=True)
     assert reply
-    opened = await gateway.until_heard(Transition)
+    opened = await gateway.wait_for_message(Transition)
     assert opened.changes[0].alert.id == reply["id"]
     proposal = Propose(id="item-1", alert=Ulid(str(reply["id"])), revision=1, answer="Keep off", age=0, by="Cloud")
-    await gateway.say(proposal)
-    await until(lambda: [one for one in gateway.heard_of(Transition) if one.proposal == "item-1"])
+    await gateway.send(proposal)
+    await until(lambda: [one for one in gateway.received_of(Transition) if one.proposal == "item-1"])
     assert not linked.runtime_data.alerts.alive
 
 
@@ -342,19 +341,19 @@ async def test_the_stop_of_home_assistant_is_announced(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     hass.bus.async_fire(EVENT_HOMEASSISTANT_STOP)
-    await gateway.until_heard(Stopping)
+    await gateway.wait_for_message(Stopping)
 
 
-async def test_a_stop_without_a_link_is_silent(
+async def test_a_stop_without_a_session_is_silent(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await lose(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
     hass.bus.async_fire(EVENT_HOMEASSISTANT_STOP)
     await hass.async_block_till_done()
-    assert not gateway.heard_of(Stopping)
+    assert not gateway.received_of(Stopping)
 
 
-async def test_unloading_ends_the_link_and_loading_opens_it_again(
+async def test_unloading_closes_the_session_and_loading_opens_it_again(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     assert await hass.config_entries.async_unload(linked.entry_id)
@@ -374,7 +373,7 @@ async def test_removal_leaves_nothing_behind(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, config_folder: Path
 ) -> None:
     await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True)
-    await lose(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
     await pass_time(hass, UNREACHABLE_AFTER + 1)
     assert list((config_folder / ".storage").glob(f"{DOMAIN}*"))
     assert issues(hass)
@@ -386,14 +385,14 @@ async def test_removal_leaves_nothing_behind(
     assert not er.async_entries_for_config_entry(er.async_get(hass), linked.entry_id)
 
 
-async def test_removal_takes_destinations_from_the_gateway(
+async def test_removal_deletes_the_destinations_of_the_gateway(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     hass.config_entries.async_update_entry(linked, options={**linked.options, "destinations": ["webhook", "cloud"]})
     assert await hass.config_entries.async_remove(linked.entry_id)
-    assert [request.name for request in gateway.heard_of(RemoveDestination)] == ["webhook", "cloud"]
+    assert [request.name for request in gateway.received_of(RemoveDestination)] == ["webhook", "cloud"]
 
 
-async def test_a_version_is_written_in_one_way(hass: HomeAssistant) -> None:
+async def test_the_version_has_the_same_form_everywhere(hass: HomeAssistant) -> None:
 
     assert str((await async_get_integration(hass, DOMAIN)).version) == VERSION

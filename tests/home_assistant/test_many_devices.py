@@ -1,4 +1,4 @@
-"""A thousand devices at once hold up nothing else of Home Assistant."""
+"""A snapshot of a thousand devices does not block Home Assistant."""
 
 import asyncio
 from dataclasses import replace
@@ -21,11 +21,11 @@ def many() -> tuple[Device, ...]:
 
 
 @pytest.mark.timeout(60)
-async def test_devices_of_a_snapshot_come_some_at_a_time_and_others_have_their_turn_between(
+async def test_devices_of_a_snapshot_are_applied_in_batches_that_yield_to_the_event_loop(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     seen: set[int] = set()
-    await gateway.say(Snapshot(sequence=1000, devices=many()))
+    await gateway.send(Snapshot(sequence=1000, devices=many()))
     while MANY not in seen:
         await asyncio.sleep(0)
         seen.add(sum(state.entity_id.endswith("_wet") for state in hass.states.async_all("binary_sensor")))
@@ -33,22 +33,22 @@ async def test_devices_of_a_snapshot_come_some_at_a_time_and_others_have_their_t
     await until(lambda: sum(state.state != "unavailable" for state in hass.states.async_all("binary_sensor")) >= MANY)
 
 
-async def test_a_device_that_is_gone_is_shown_so_before_the_others_of_the_snapshot(
+async def test_a_removed_device_becomes_unavailable_before_others_of_the_snapshot_are_applied(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    """The session may end between two of them, and the next snapshot would not know that it was there."""
+    """The session may end between two devices, and the next snapshot would not reveal the removal."""
     leak = "binary_sensor.kitchen_leak_wet"
-    await gateway.say(Snapshot(sequence=1000, devices=(LEAK, VALVE)))
+    await gateway.send(Snapshot(sequence=1000, devices=(LEAK, VALVE)))
     await until(lambda: (state := hass.states.get(leak)) and state.state == "off")
     coordinator = linked.runtime_data.coordinator
     seen: list[str | None] = []
 
     def see(_: object) -> None:
-        if coordinator.things.sequence == 1001:
+        if coordinator.devices.sequence == 1001:
             state = hass.states.get(leak)
             seen.append(state.state if state else None)
 
     coordinator.async_watch(VALVE.id, see)
-    await gateway.say(Snapshot(sequence=1001, devices=(VALVE,)))
+    await gateway.send(Snapshot(sequence=1001, devices=(VALVE,)))
     await until(lambda: seen)
     assert seen == ["unavailable"]

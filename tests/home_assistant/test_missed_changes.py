@@ -1,4 +1,4 @@
-"""What was missed while one side was away is told once to people, and fires nothing."""
+"""Missed changes are reported once to people, and trigger nothing."""
 
 import asyncio
 from dataclasses import replace
@@ -20,7 +20,7 @@ from custom_components.process_cosmos.contract.devices import (
     ValueChanged,
 )
 from custom_components.process_cosmos.contract.session import Receipt
-from custom_components.process_cosmos.gateway.devices import Things
+from custom_components.process_cosmos.gateway.devices import DeviceStates
 from custom_components.process_cosmos.gateway.missed_changes import summary
 
 from .contract_gateway import ContractGateway, until
@@ -32,13 +32,13 @@ BEGAN = NOW - timedelta(minutes=20)
 BEFORE = NOW - timedelta(days=365)
 
 
-def things(*devices: Device) -> Things:
-    held = Things()
-    held.take_all(Snapshot(sequence=1, devices=devices))
+def things(*devices: Device) -> DeviceStates:
+    held = DeviceStates()
+    held.apply_snapshot(Snapshot(sequence=1, devices=devices))
     return held
 
 
-def told(*changes: MissedChange, more: int = 0) -> MissedChangesReport:
+def report(*changes: MissedChange, more: int = 0) -> MissedChangesReport:
     return MissedChangesReport(since=1200, changes=changes, more=more)
 
 
@@ -54,45 +54,45 @@ async def _utc(hass: HomeAssistant) -> None:
     await hass.config.async_set_time_zone("UTC")
 
 
-def test_each_thing_has_a_line_with_its_changes_in_order_and_in_its_own_words() -> None:
+def test_each_property_has_a_line_with_its_changes_in_order() -> None:
     dry = MissedChange(device="leak-1", age=300, property="wet", value=False)
     wet = MissedChange(device="leak-1", age=600, property="wet", value=True)
     shut = MissedChange(device="valve-1", age=590, property="open", value=False)
     pressed = MissedChange(device="leak-1", age=60, event="button")
-    assert read(told(dry, wet, shut, pressed)) == [
-        "While away (11:40 to 12:00):",
+    assert read(report(dry, wet, shut, pressed)) == [
+        "Changes while offline (11:40 to 12:00):",
         "- Kitchen leak, Wet: wet 11:50, dry 11:55",
         "- Main valve, Water: closed 11:50",
         "- Kitchen leak, Button: 11:59",
     ]
 
 
-def test_what_is_known_by_its_end_alone_has_no_time() -> None:
+def test_a_change_known_only_by_its_final_value_has_no_time() -> None:
     siren = MissedChange(device="valve-1", age=60, property="siren", value=True)
-    assert read(told(siren), ("valve-1", "siren"), ("valve-1", "open")) == [
-        "While away (11:40 to 12:00):",
+    assert read(report(siren), ("valve-1", "siren"), ("valve-1", "open")) == [
+        "Changes while offline (11:40 to 12:00):",
         "- Main valve, Siren: on 11:59",
         "- Main valve, Water: now open",
     ]
 
 
-def test_what_was_before_the_site_was_added_or_is_of_no_device_here_is_not_told() -> None:
-    assert read(told()) == []
-    assert read(told(MissedChange(device="leak-1", age=1300, property="wet", value=True)), added=BEGAN) == []
-    assert read(told(MissedChange(device="gone", age=60, property="wet", value=True)), ("gone", "wet")) == []
+def test_changes_before_the_site_was_added_or_of_unknown_devices_are_omitted() -> None:
+    assert read(report()) == []
+    assert read(report(MissedChange(device="leak-1", age=1300, property="wet", value=True)), added=BEGAN) == []
+    assert read(report(MissedChange(device="gone", age=60, property="wet", value=True)), ("gone", "wet")) == []
 
 
-def test_what_was_sent_before_the_link_was_known_to_be_lost_is_told() -> None:
-    assert read(told(MissedChange(device="leak-1", age=1260, property="wet", value=True))) == [
-        "While away (11:39 to 12:00):",
+def test_changes_sent_before_the_lost_connection_was_noticed_are_reported() -> None:
+    assert read(report(MissedChange(device="leak-1", age=1260, property="wet", value=True))) == [
+        "Changes while offline (11:39 to 12:00):",
         "- Kitchen leak, Wet: wet 11:39",
     ]
 
 
-def test_much_is_shortened_and_counted() -> None:
+def test_long_lists_are_shortened_and_counted() -> None:
     drips = [MissedChange(device="leak-1", age=60 * age, property="wet", value=age % 2 == 0) for age in range(9, 0, -1)]
-    assert read(told(*drips, more=4)) == [
-        "While away (11:40 to 12:00):",
+    assert read(report(*drips, more=4)) == [
+        "Changes while offline (11:40 to 12:00):",
         "- Kitchen leak, Wet: dry 11:51, wet 11:52, 4 more, dry 11:57, wet 11:58, dry 11:59",
         "- and 4 more",
     ]
@@ -103,17 +103,17 @@ def test_much_is_shortened_and_counted() -> None:
         properties=tuple(Property(name=name, title=name, kind=PropertyKind.TEXT) for name in names),
     )
     changes = [MissedChange(device="many", age=60, property=name, value="x" * 100) for name in names]
-    text = summary(things(many), told(*changes), (), began=BEGAN, added=BEFORE, now=NOW)
+    text = summary(things(many), report(*changes), (), began=BEGAN, added=BEFORE, now=NOW)
     assert text
     assert len(text.splitlines()) == 22
     assert text.endswith("- and 5 more")
     assert "x" * 51 not in text
 
 
-def test_another_day_is_named() -> None:
+def test_times_of_another_day_have_a_date() -> None:
     wet = MissedChange(device="leak-1", age=90_000, property="wet", value=True)
-    first, line = read(told(wet), began=NOW - timedelta(days=2))
-    assert first == "While away (2026-11-20 12:00 to 12:00):"
+    first, line = read(report(wet), began=NOW - timedelta(days=2))
+    assert first == "Changes while offline (2026-11-20 12:00 to 12:00):"
     assert line.endswith("wet 2026-11-21 11:00")
 
 
@@ -125,14 +125,14 @@ def gateway(gateway: ContractGateway) -> ContractGateway:
 
 @pytest.fixture
 def messages(hass: HomeAssistant, notify_entity: str) -> list[str]:
-    """What people were told."""
-    heard: list[str] = []
+    """The messages sent to people."""
+    received: list[str] = []
 
-    def hear(call: ServiceCall) -> None:
-        heard.append(call.data["message"])
+    def receive(call: ServiceCall) -> None:
+        received.append(call.data["message"])
 
-    hass.services.async_register("notify", "send_message", hear)
-    return heard
+    hass.services.async_register("notify", "send_message", receive)
+    return received
 
 
 def notices(hass: HomeAssistant) -> list[str]:
@@ -140,7 +140,7 @@ def notices(hass: HomeAssistant) -> list[str]:
     return [notice["message"] for notice in shown.values()]
 
 
-async def test_people_hear_of_it_once_home_assistant_shows_it_and_no_state_was_written(
+async def test_people_are_notified_once_and_no_state_is_written(
     hass: HomeAssistant,
     gateway: ContractGateway,
     linked: MockConfigEntry,
@@ -148,7 +148,7 @@ async def test_people_hear_of_it_once_home_assistant_shows_it_and_no_state_was_w
 ) -> None:
     await lose(hass, gateway, linked)
     let_time_pass(linked)
-    gateway.missed = told(
+    gateway.missed = report(
         MissedChange(device="leak-1", age=300, property="wet", value=True),
         MissedChange(device="leak-1", age=200, property="wet", value=False),
     )
@@ -168,78 +168,78 @@ async def test_people_hear_of_it_once_home_assistant_shows_it_and_no_state_was_w
 
 
 def let_time_pass(entry: MockConfigEntry) -> None:
-    """Let the site be a day old, and its link lost ten minutes ago."""
+    """Make the site a day old and its connection lost for ten minutes."""
     missed = entry.runtime_data.coordinator._missed
     object.__setattr__(entry, "created_at", missed._closed_at - timedelta(days=1))
     missed._closed_at -= timedelta(minutes=10)
 
 
-async def test_after_a_short_absence_only_what_was_never_heard_is_told(
+async def test_after_a_short_absence_only_unreceived_changes_are_reported(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, messages: list[str]
 ) -> None:
     object.__setattr__(linked, "created_at", NOW)
     gateway.devices = (with_water(VALVE, open_=False), LEAK)
     await lose(hass, gateway, linked)
     await find(hass, gateway, linked)
-    await gateway.until_confirmed()
+    await gateway.wait_until_confirmed()
     assert messages == notices(hass) == []
 
-    gateway.missed = told(MissedChange(device="leak-1", age=1, property="wet", value=True))
+    gateway.missed = report(MissedChange(device="leak-1", age=1, property="wet", value=True))
     await hass.config_entries.async_reload(linked.entry_id)
     await until(lambda: messages)
     assert "- Kitchen leak, Wet: wet " in messages[0]
 
 
-async def test_a_session_that_ends_before_it_has_said_what_was_missed_loses_nothing(
+async def test_a_session_that_ends_before_its_report_loses_nothing(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, messages: list[str]
 ) -> None:
-    await gateway.until_confirmed()
+    await gateway.wait_until_confirmed()
     await lose(hass, gateway, linked)
     let_time_pass(linked)
     gateway.devices = (with_water(VALVE, open_=False), LEAK)
-    gateway.missed = None  # cut off behind the snapshot
+    gateway.missed = None  # the connection is lost right after the snapshot
     await find(hass, gateway, linked)
     await lose(hass, gateway, linked)
-    gateway.missed = told(MissedChange(device="leak-1", age=300, property="wet", value=True))
+    gateway.missed = report(MissedChange(device="leak-1", age=300, property="wet", value=True))
     await find(hass, gateway, linked)
     await until(lambda: messages)
     assert "- Kitchen leak, Wet: wet " in messages[0]
     assert "- Main valve, Water: now closed" in messages[0]
-    assert [request.confirmed for request in gateway.heard_of(Subscribe)] == [0, 100, 100]
+    assert [request.confirmed for request in gateway.received_of(Subscribe)] == [0, 100, 100]
 
 
-async def test_what_was_missed_is_confirmed_only_once_people_are_notified(
+async def test_missed_changes_are_confirmed_only_after_people_were_notified(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     notified = asyncio.Event()
     asked = asyncio.Event()
 
-    async def hear(_: ServiceCall) -> None:
+    async def receive(_: ServiceCall) -> None:
         asked.set()
         await notified.wait()
 
-    hass.services.async_register("notify", "send_message", hear)
+    hass.services.async_register("notify", "send_message", receive)
     await lose(hass, gateway, linked)
     let_time_pass(linked)
-    gateway.missed = told(MissedChange(device="leak-1", age=300, property="wet", value=True))
-    gateway.heard.clear()
+    gateway.missed = report(MissedChange(device="leak-1", age=300, property="wet", value=True))
+    gateway.received.clear()
     await find(hass, gateway, linked)
     await asked.wait()
     await lose(hass, gateway, linked)
-    assert {receipt.sequence for receipt in gateway.heard_of(Receipt)} <= {None}
+    assert {receipt.sequence for receipt in gateway.received_of(Receipt)} <= {None}
     await find(hass, gateway, linked)
     notified.set()
-    await gateway.until_confirmed()
+    await gateway.wait_until_confirmed()
 
 
-async def test_an_unloaded_site_confirms_what_it_has_processed_before_it_closes(
+async def test_an_unloaded_site_confirms_processed_changes_before_it_closes(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.until_confirmed()
-    await gateway.say(ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=0))
-    await until(lambda: linked.runtime_data.coordinator.things.sequence == 101)
+    await gateway.wait_until_confirmed()
+    await gateway.send(ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=0))
+    await until(lambda: linked.runtime_data.coordinator.devices.sequence == 101)
     await hass.config_entries.async_unload(linked.entry_id)
-    await until(lambda: gateway.heard_of(Receipt)[-1].sequence == 101)
+    await until(lambda: gateway.received_of(Receipt)[-1].sequence == 101)
 
 
 def with_water(valve: Device, *, open_: bool) -> Device:

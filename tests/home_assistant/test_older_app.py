@@ -1,4 +1,4 @@
-"""An app that is older than the integration, and still speaks with it."""
+"""An app that is older than the integration, but compatible."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from .contract_gateway import ContractGateway, until
 from .devices import HOUSE
 
 
-async def test_an_app_that_lacks_what_is_new_is_to_be_updated_and_works_meanwhile(
+async def test_an_older_app_is_an_issue_and_works_meanwhile(
     hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def issue() -> ir.IssueEntry | None:

@@ -1,4 +1,4 @@
-"""What can be changed after the set-up: who is notified; a test ring at any time."""
+"""The options flow: recipients and test notifications."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ async def _texts(hass: HomeAssistant) -> None:
     await load_texts(hass)
 
 
-async def test_who_is_told_can_be_changed(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
+async def test_the_recipients_can_be_changed(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
     result = await options(hass, people_only, "who")
     result = await answer(hass, result, {"phones": [], "notify_entities": []})
     assert result["errors"] == {"base": "nobody"}
@@ -58,7 +58,7 @@ async def test_a_test_notification_can_be_sent_at_any_time(hass: HomeAssistant, 
     assert test.content.severity == "critical"
 
 
-async def test_a_test_notification_says_how_it_went_with_each_recipient(
+async def test_a_test_notification_shows_the_result_for_each_recipient(
     hass: HomeAssistant, people_only: MockConfigEntry
 ) -> None:
     anna, ben = add_phone(hass, "Anna"), add_phone(hass, "Ben")
@@ -77,12 +77,12 @@ async def test_a_test_notification_says_how_it_went_with_each_recipient(
     assert (result["description_placeholders"] or {})["results"].splitlines() == [
         "- **Anna**: handed over",
         "- **Ben**: not delivered (notify_failed): The notify action failed: HomeAssistantError",
-        "- **Cleo**: not delivered (phone_gone): The phone is not registered in Home Assistant any more, or disabled",
+        "- **Cleo**: not delivered (phone_gone): The phone is no longer registered in Home Assistant or is disabled",
         "- **notify.hall**: not delivered (entity_unavailable): The notify entity is unavailable",
     ]
 
 
-async def test_a_test_notification_that_somebody_ends_early_still_says_how_it_went(
+async def test_a_test_notification_ended_early_still_shows_the_results(
     hass: HomeAssistant, people_only: MockConfigEntry
 ) -> None:
     anna = add_phone(hass, "Anna")
@@ -106,13 +106,15 @@ async def test_a_test_notification_that_somebody_ends_early_still_says_how_it_we
     assert not alerts._scheduler._results
 
 
-async def test_a_test_notification_with_nobody_left_says_so(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
+async def test_a_test_notification_without_existing_recipients_is_an_error(
+    hass: HomeAssistant, people_only: MockConfigEntry
+) -> None:
     hass.states.async_remove("notify.hall")
     result = await answer(hass, await options(hass, people_only, "test_notification"), {"critical": False})
     assert result["errors"] == {"base": "nobody_left"}
 
 
-async def test_a_test_notification_that_is_not_on_disk_says_so(
+async def test_a_test_notification_that_was_not_saved_is_an_error(
     hass: HomeAssistant, people_only: MockConfigEntry
 ) -> None:
     result = await options(hass, people_only, "test_notification")
@@ -127,7 +129,7 @@ async def test_a_site_that_is_not_loaded_has_no_options(hass: HomeAssistant, peo
     assert result["reason"] == "not_loaded"
 
 
-def test_every_error_a_form_can_show_has_a_sentence() -> None:
+def test_every_error_of_a_form_has_a_translation() -> None:
     texts = json.loads(Path("custom_components/process_cosmos/translations/en.json").read_text(encoding="utf-8"))
     errors = forms._SHOWN | {"unknown", forms.LABEL_TAKEN, forms.URL_ENCODED}
     of_the_set_up = {"app_not_installed", "app_not_started", "app_silent", "pairing_refused"}

@@ -1,4 +1,4 @@
-"""A site whose app was lost: another one goes on with it, and nothing people know changes."""
+"""A site whose app was lost: another app serves it, and devices and entities are kept."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -40,7 +40,7 @@ async def gateway(gateway: ContractGateway) -> ContractGateway:
 
 @pytest.fixture
 async def new_app(socket_enabled: None) -> AsyncIterator[ContractGateway]:
-    """An app installed anew elsewhere, with the same devices."""
+    """A newly installed app elsewhere, with the same devices."""
     async with ContractGateway(tls=True, site=OTHER_SITE, token=NEW_TOKEN, devices=HOUSE) as gateway:
         gateway.hello = replace(gateway.hello, site=OTHER_SITE)
         yield gateway
@@ -51,7 +51,7 @@ def issue_of(hass: HomeAssistant, entry: MockConfigEntry) -> ir.IssueEntry | Non
 
 
 async def fix(hass: HomeAssistant, entry: MockConfigEntry) -> OtherGatewayFlow:
-    """Open the repair of the issue there is."""
+    """Open the fix flow of the issue."""
     await until(lambda: issue_of(hass, entry))
     issue = issue_of(hass, entry)
     assert issue
@@ -67,19 +67,19 @@ async def flow_of(hass: HomeAssistant, issue_id: str, data: dict[str, Any] | Non
 
 
 async def lose_data(gateway: ContractGateway) -> None:
-    """Answer as another site from now on."""
+    """Make the gateway respond as another site."""
     gateway.hello = replace(gateway.hello, site=OTHER_SITE)
     await gateway.drop()
 
 
 def known(hass: HomeAssistant, entry: MockConfigEntry) -> tuple[set[str], dict[str, str]]:
-    """Return the devices' ids, and what each entity is called there."""
+    """Return the device ids and entity names in the registries."""
     devices = dr.async_entries_for_config_entry(dr.async_get(hass), entry.entry_id)
     entities = er.async_entries_for_config_entry(er.async_get(hass), entry.entry_id)
     return {device.id for device in devices}, {entity.id: entity.entity_id for entity in entities}
 
 
-async def test_devices_entities_and_open_alerts_stay_when_another_app_is_paired(
+async def test_devices_entities_and_open_alerts_are_kept_when_another_app_is_paired(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, new_app: ContractGateway
 ) -> None:
     hass.config_entries.async_update_entry(linked, options={**linked.options, "destinations": ["webhook"]})
@@ -91,7 +91,7 @@ async def test_devices_entities_and_open_alerts_stay_when_another_app_is_paired(
     asked = await flow.async_step_init()
     assert (asked["type"], asked["step_id"]) == (FlowResultType.FORM, "line")
     assert (await flow.async_step_line({"line": new_app.line}))["type"] is FlowResultType.CREATE_ENTRY
-    transition = await new_app.until_heard(Transition)
+    transition = await new_app.wait_for_message(Transition)
     assert reply
     assert [change.alert.id for change in transition.changes] == [reply["id"]]
     await until(lambda: linked.runtime_data.coordinator.available)
@@ -103,7 +103,7 @@ async def test_devices_entities_and_open_alerts_stay_when_another_app_is_paired(
     assert not issue_of(hass, linked)
 
 
-async def test_a_wrong_line_is_explained_and_the_app_of_another_site_is_not_taken(
+async def test_a_malformed_line_and_the_app_of_another_site_are_refused(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, new_app: ContractGateway
 ) -> None:
     await lose_data(gateway)
@@ -128,7 +128,7 @@ async def test_the_apps_backup_restored_meanwhile_keeps_its_destinations(
     await hass.async_block_till_done()
 
 
-async def test_the_repair_of_a_site_that_is_gone_ends(hass: HomeAssistant) -> None:
+async def test_the_repair_of_a_removed_site_ends(hass: HomeAssistant) -> None:
     flow = await flow_of(hass, "other_gateway_x", {"issue": "other_gateway", "entry_id": "x"})
     assert (await flow.async_step_init())["reason"] == "gone"
 
@@ -140,21 +140,21 @@ async def supervisor(hass: HomeAssistant, linked: MockConfigEntry) -> AsyncItera
         await hass.async_block_till_done()
 
 
-async def lose_data_beside(gateway: ContractGateway, supervisor: Supervised) -> None:
-    """Know no token of before, and announce another site."""
+async def lose_data_of_supervised_app(gateway: ContractGateway, supervisor: Supervised) -> None:
+    """Make the gateway reject old tokens and announce another site."""
     gateway.token = NEW_TOKEN
     supervisor.announced = {"host": "127.0.0.1", "port": gateway.port, "token": NEW_TOKEN, "site": OTHER_SITE}
-    await supervisor.has_app(State.STARTED)
+    await supervisor.set_app_state(State.STARTED)
     await lose_data(gateway)
 
 
-async def test_beside_the_supervisor_the_app_that_lost_its_data_is_used_on_without_a_line(
+async def test_a_supervised_app_that_lost_its_data_needs_no_pairing_line(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, supervisor: Supervised
 ) -> None:
     before = known(hass, linked)
-    await lose_data_beside(gateway, supervisor)
+    await lose_data_of_supervised_app(gateway, supervisor)
     flow = await fix(hass, linked)
-    assert not hass.config_entries.flow.async_progress_by_handler(DOMAIN), "nobody is asked for a line as well"
+    assert not hass.config_entries.flow.async_progress_by_handler(DOMAIN), "no reauth flow is started as well"
     assert (await flow.async_step_init())["step_id"] == "use"
     assert (await flow.async_step_use({}))["type"] is FlowResultType.CREATE_ENTRY
     await until(lambda: not issue_of(hass, linked))
@@ -165,20 +165,20 @@ async def test_beside_the_supervisor_the_app_that_lost_its_data_is_used_on_witho
     assert (linked.data["site"], linked.data["token"]) == (OTHER_SITE, NEW_TOKEN)
 
 
-async def test_an_app_beside_us_that_has_stopped_meanwhile_is_said_to_be_away(
+async def test_a_supervised_app_that_has_stopped_is_an_error(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, supervisor: Supervised
 ) -> None:
-    await lose_data_beside(gateway, supervisor)
+    await lose_data_of_supervised_app(gateway, supervisor)
     flow = await fix(hass, linked)
     supervisor.messages = []
     assert (await flow.async_step_use({}))["errors"] == {"base": "gateway_away"}
 
 
-async def test_an_app_beside_us_that_merely_forgot_the_token_asks_for_a_line(
+async def test_a_supervised_app_that_only_lost_the_token_needs_a_pairing_line(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, supervisor: Supervised
 ) -> None:
     supervisor.announced = {"host": "127.0.0.1", "port": gateway.port, "token": TOKEN, "site": SITE}
-    await supervisor.has_app(State.STARTED)
+    await supervisor.set_app_state(State.STARTED)
     other = App.mosquitto()
     supervisor.apps.append(other)
     elsewhere = {"host": "elsewhere", "port": 1, "token": TOKEN, "site": OTHER_SITE}

@@ -1,4 +1,4 @@
-"""The pairing line: pasted at the set-up or later, explained where it is wrong."""
+"""Pairing lines, pasted in the set-up or later, and messages about malformed ones."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -13,12 +13,12 @@ from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.pairing import PairingLine
 
 from .contract_gateway import OTHER_SITE, SECRET, SITE, TOKEN, ContractGateway, until
-from .setting_up import NEITHER, WEBHOOK, begin, choose, filled, submit, tell
+from .setting_up import NEITHER, WEBHOOK, begin, choose, choose_recipients, filled, submit
 
 
 @pytest.fixture(autouse=True)
 async def _other_parts(hass: HomeAssistant, notify_entity: str) -> AsyncIterator[None]:
-    """Let there be somebody to tell, and let what a flow has set going come to its end."""
+    """Provide a recipient, and wait for background tasks of the flows."""
     yield
     await hass.async_block_till_done()
 
@@ -29,11 +29,11 @@ async def tls_gateway(socket_enabled: None) -> AsyncIterator[ContractGateway]:
         yield gateway
 
 
-async def test_a_pairing_line_makes_a_site_with_a_pinned_gateway(
+async def test_a_pairing_line_creates_a_site_with_a_pinned_certificate(
     hass: HomeAssistant, tls_gateway: ContractGateway
 ) -> None:
     result = await submit(hass, await begin(hass, "pairing"), {"line": f"  {tls_gateway.line}\n"})
-    result = await choose(hass, await tell(hass, result), "finish")
+    result = await choose(hass, await choose_recipients(hass, result), "finish")
     result = await submit(hass, result, NEITHER)
     assert result["result"].unique_id == SITE
     assert result["data"] == {
@@ -51,7 +51,9 @@ async def test_a_line_from_the_apps_own_page_needs_no_certificate(
     result = await submit(hass, await begin(hass, "pairing"), {"line": f"{gateway.url}#{SECRET[:9]}"})
     assert result["errors"] == {"line": "line_cut"}
     line = PairingLine(url=gateway.url, secret=SECRET)
-    result = await choose(hass, await tell(hass, await submit(hass, result, {"line": f"{line} \n"})), "finish")
+    result = await choose(
+        hass, await choose_recipients(hass, await submit(hass, result, {"line": f"{line} \n"})), "finish"
+    )
     result = await submit(hass, result, NEITHER)
     assert result["data"] == {"site": SITE, "url": gateway.url, "token": TOKEN, "sha256": None}
     await until(lambda: result["result"].runtime_data.coordinator.session)
@@ -75,7 +77,7 @@ async def test_a_line_from_the_apps_own_page_needs_no_certificate(
         (lambda line: line[:-64] + "ab" * 32, "identity_mismatch"),
     ],
 )
-async def test_a_wrong_pairing_line_is_explained_and_can_be_mended(
+async def test_a_malformed_pairing_line_is_explained_and_can_be_corrected(
     hass: HomeAssistant,
     tls_gateway: ContractGateway,
     spoil: Callable[[str], str],
@@ -94,7 +96,7 @@ async def test_a_line_that_was_refused_stays_in_its_field(hass: HomeAssistant) -
 
 
 @pytest.mark.parametrize("with_it", [" {}\n", "`{}`", '"{}"', "\u00a0{}"])
-async def test_blanks_line_breaks_and_quotes_that_came_with_a_line_are_forgiven(
+async def test_blanks_line_breaks_and_quotes_around_a_line_are_ignored(
     hass: HomeAssistant, tls_gateway: ContractGateway, with_it: str
 ) -> None:
     line = tls_gateway.line
@@ -103,15 +105,15 @@ async def test_blanks_line_breaks_and_quotes_that_came_with_a_line_are_forgiven(
     assert result["step_id"] == "who"
 
 
-async def test_a_pairing_line_pasted_after_who_is_told_goes_on_from_there(
+async def test_a_pairing_line_pasted_after_the_recipients_continues_from_there(
     hass: HomeAssistant, tls_gateway: ContractGateway
 ) -> None:
-    result = await choose(hass, await tell(hass, await begin(hass, "without_app")), "pairing")
+    result = await choose(hass, await choose_recipients(hass, await begin(hass, "without_app")), "pairing")
     result = await submit(hass, result, {"line": tls_gateway.line})
     assert result["step_id"] == "elsewhere"
 
 
-async def test_a_pairing_line_joins_the_site_without_an_app(
+async def test_a_pairing_line_adds_the_app_to_the_site_without_one(
     hass: HomeAssistant, people_only: MockConfigEntry, tls_gateway: ContractGateway
 ) -> None:
     result = await submit(hass, await begin(hass, "pairing"), {"line": tls_gateway.line})
@@ -126,7 +128,7 @@ async def test_a_pairing_line_joins_the_site_without_an_app(
     assert people_only.options["destinations"] == ["webhook"]
 
 
-async def test_a_pairing_line_of_a_known_site_renews_it(
+async def test_a_pairing_line_of_a_configured_site_updates_it(
     hass: HomeAssistant, tls_gateway: ContractGateway, site: MockConfigEntry
 ) -> None:
     site.add_to_hass(hass)
@@ -148,7 +150,7 @@ async def test_a_new_pairing_line_ends_the_reauthentication(
 
 
 @pytest.mark.parametrize("begin_flow", [MockConfigEntry.start_reauth_flow, MockConfigEntry.start_reconfigure_flow])
-async def test_the_pairing_line_of_another_app_lets_it_serve_the_site_once_confirmed(
+async def test_another_app_serves_the_site_after_confirmation(
     hass: HomeAssistant,
     site: MockConfigEntry,
     tls_gateway: ContractGateway,
@@ -167,7 +169,7 @@ async def test_the_pairing_line_of_another_app_lets_it_serve_the_site_once_confi
     await until(lambda: tls_gateway.sessions)
 
 
-async def test_the_app_of_another_site_of_ours_is_not_taken_from_it(
+async def test_the_app_of_another_site_is_refused(
     hass: HomeAssistant, site: MockConfigEntry, people_only: MockConfigEntry, tls_gateway: ContractGateway
 ) -> None:
     site.add_to_hass(hass)
@@ -180,7 +182,7 @@ async def test_the_app_of_another_site_of_ours_is_not_taken_from_it(
     assert site.data["site"] == SITE
 
 
-async def test_a_gateway_that_moved_is_reconfigured_by_a_new_line(
+async def test_a_gateway_with_a_new_address_is_reconfigured_with_a_new_line(
     hass: HomeAssistant, site: MockConfigEntry, tls_gateway: ContractGateway
 ) -> None:
     site.add_to_hass(hass)
@@ -192,7 +194,7 @@ async def test_a_gateway_that_moved_is_reconfigured_by_a_new_line(
     await hass.async_block_till_done()
 
 
-async def test_a_site_without_an_app_gets_one_by_reconfiguring(
+async def test_reconfiguring_adds_an_app_to_a_site_without_one(
     hass: HomeAssistant, people_only: MockConfigEntry, tls_gateway: ContractGateway
 ) -> None:
     result = await submit(hass, await people_only.start_reconfigure_flow(hass), {"line": tls_gateway.line})

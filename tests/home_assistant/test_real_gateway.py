@@ -38,8 +38,8 @@ WATER = "valve.water"
 
 
 @dataclass(frozen=True, kw_only=True)
-class House:
-    """What the tests act on."""
+class LinkedSystem:
+    """The running processes of a test."""
 
     broker: Broker
     gateway: GatewayProcess
@@ -61,7 +61,7 @@ async def pair(hass: HomeAssistant, line: str) -> ConfigFlowResult:
 
 
 async def set_up_with(hass: HomeAssistant, line: str) -> ConfigEntry:
-    """Go through the set-up as a person does."""
+    """Run the config flow with a pairing line."""
     flows = hass.config_entries.flow
     result = await pair(hass, line)
     for answer in (
@@ -75,7 +75,9 @@ async def set_up_with(hass: HomeAssistant, line: str) -> ConfigEntry:
 
 
 @pytest.fixture
-async def house(hass: HomeAssistant, notify_entity: str, socket_enabled: None, tmp_path: Path) -> AsyncIterator[House]:
+async def system(
+    hass: HomeAssistant, notify_entity: str, socket_enabled: None, tmp_path: Path
+) -> AsyncIterator[LinkedSystem]:
     (tmp_path / "broker").mkdir()
     async with running_broker(tmp_path / "broker") as broker:
         options = f'mqtt_host = "127.0.0.1"\nmqtt_port = {broker.options.port}\n'
@@ -86,7 +88,7 @@ async def house(hass: HomeAssistant, notify_entity: str, socket_enabled: None, t
         ):
             entry = await set_up_with(hass, str(await gateway.pairing_line()))
             await until(lambda: shown(hass, WET) == "off" and shown(hass, WATER) == "open")
-            yield House(broker=broker, gateway=gateway, entry=entry, leak=leak, valve=valve)
+            yield LinkedSystem(broker=broker, gateway=gateway, entry=entry, leak=leak, valve=valve)
             await hass.async_block_till_done()
             await hass.config_entries.async_unload(entry.entry_id)
 
@@ -101,34 +103,36 @@ def shown(hass: HomeAssistant, entity_id: str) -> str | None:
     return state.state if state else None
 
 
-async def test_a_leak_becomes_a_state_and_an_action_moves_the_valve(hass: HomeAssistant, house: House) -> None:
-    await house.leak.set(True)
+async def test_a_leak_changes_a_state_and_an_action_moves_the_valve(hass: HomeAssistant, system: LinkedSystem) -> None:
+    await system.leak.set(True)
     await until(lambda: shown(hass, WET) == "on")
     await hass.services.async_call("valve", "close_valve", {"entity_id": WATER}, blocking=True)
     await until(lambda: shown(hass, WATER) == "closed")
-    assert [command.value for command in house.valve.commands] == [False]
+    assert [command.value for command in system.valve.commands] == [False]
 
 
-async def test_a_killed_gateway_is_back_before_anybody_calls_it_away(hass: HomeAssistant, house: House) -> None:
+async def test_a_killed_gateway_reconnects_before_entities_become_unavailable(
+    hass: HomeAssistant, system: LinkedSystem
+) -> None:
     written = async_capture_events(hass, "state_changed")
-    await house.gateway.kill()
-    await until(lambda: not house.coordinator.session)
-    await house.leak.set(True)  # while nobody listens but the broker
-    await house.gateway.start()
+    await system.gateway.kill()
+    await until(lambda: not system.coordinator.session)
+    await system.leak.set(True)  # while only the broker is running
+    await system.gateway.start()
     await until(lambda: shown(hass, WET) == "on")
     states = [event.data["new_state"].state for event in written if event.data["entity_id"] == WET]
     assert states == ["on"]
 
 
-async def test_what_came_and_went_while_home_assistant_was_away_is_told_afterwards(
-    hass: HomeAssistant, house: House
+async def test_changes_while_home_assistant_was_down_are_reported_afterwards(
+    hass: HomeAssistant, system: LinkedSystem
 ) -> None:
-    await hass.config_entries.async_unload(house.entry.entry_id)
-    await house.leak.set(True)
-    await house.leak.set(False)
-    await until_heard(hass, house, [True, False])
+    await hass.config_entries.async_unload(system.entry.entry_id)
+    await system.leak.set(True)
+    await system.leak.set(False)
+    await wait_for_message(hass, system, [True, False])
     written = async_capture_events(hass, "state_changed")
-    await hass.config_entries.async_setup(house.entry.entry_id)
+    await hass.config_entries.async_setup(system.entry.entry_id)
     await until(lambda: shown(hass, WET) == "off")
     await until(lambda: notices(hass))
     [text] = notices(hass)
@@ -137,97 +141,99 @@ async def test_what_came_and_went_while_home_assistant_was_away_is_told_afterwar
     assert "on" not in [event.data["new_state"].state for event in written if event.data["entity_id"] == WET]
 
 
-async def until_heard(hass: HomeAssistant, house: House, values: list[Value]) -> None:
-    """Return once the gateway has heard ``values`` of the leak sensor: in a session that confirms nothing."""
-    heard: list[Value | None] = []
+async def wait_for_message(hass: HomeAssistant, system: LinkedSystem, values: list[Value]) -> None:
+    """Wait until the gateway has received ``values`` of the leak sensor, in a session that confirms nothing."""
+    received: list[Value | None] = []
     instance = await instance_id.async_get(hass)
-    async with house.gateway.session(house.entry.data["token"], instance) as (link, _):
-        await link.say(Subscribe(id="1", run=RUN, report_missed=True, confirmed=0))
-        while heard != values:
+    async with system.gateway.session(system.entry.data["token"], instance) as (link, _):
+        await link.send(Subscribe(id="1", run=RUN, report_missed=True, confirmed=0))
+        while received != values:
             match await link.next():
                 case MissedChangesReport(changes=changes):
-                    heard += [missed.value for missed in changes if missed.property]
+                    received += [missed.value for missed in changes if missed.property]
                 case ValueChanged(value=value):
-                    heard.append(value)
+                    received.append(value)
 
 
-async def test_a_write_while_the_broker_is_away_raises_at_once(hass: HomeAssistant, house: House) -> None:
-    house.broker.kill()  # no last will is sent: the valve is not known to be offline
-    await until(lambda: house.coordinator.status and not house.coordinator.status.status.broker_connected)
+async def test_a_write_without_the_broker_raises_at_once(hass: HomeAssistant, system: LinkedSystem) -> None:
+    system.broker.kill()  # no last will is sent, so the valve is not known to be offline
+    await until(lambda: system.coordinator.status and not system.coordinator.status.status.broker_connected)
     with pytest.raises(HomeAssistantError) as caught:
         await hass.services.async_call("valve", "close_valve", {"entity_id": WATER}, blocking=True)
     assert caught.value.translation_key == "broker_away"
 
 
-async def test_an_alert_is_applied_by_the_gateway(hass: HomeAssistant, house: House) -> None:
+async def test_an_alert_is_applied_by_the_gateway(hass: HomeAssistant, system: LinkedSystem) -> None:
     reply = await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True, return_response=True)
     assert reply
-    await hass.config_entries.async_reload(house.entry.entry_id)
-    await until(lambda: house.coordinator.session and house.coordinator.session.hello.summaries)
-    assert house.coordinator.session
-    assert [head.alert for head in house.coordinator.session.hello.summaries] == [reply["id"]]
+    await hass.config_entries.async_reload(system.entry.entry_id)
+    await until(lambda: system.coordinator.session and system.coordinator.session.hello.summaries)
+    assert system.coordinator.session
+    assert [head.alert for head in system.coordinator.session.hello.summaries] == [reply["id"]]
 
 
-async def test_a_used_pairing_token_is_refused(hass: HomeAssistant, house: House) -> None:
-    line = str(await house.gateway.pairing_line())
+async def test_a_used_pairing_token_is_refused(hass: HomeAssistant, system: LinkedSystem) -> None:
+    line = str(await system.gateway.pairing_line())
     assert (await pair(hass, line))["reason"] == "already_configured"
     assert (await pair(hass, line))["errors"] == {"line": "pairing_refused"}
 
 
-async def test_a_gateway_whose_volume_was_lost_is_paired_again_and_the_sites_history_goes_on(
-    hass: HomeAssistant, house: House
+async def test_a_gateway_that_lost_its_volume_is_paired_again_and_history_continues(
+    hass: HomeAssistant, system: LinkedSystem
 ) -> None:
     reply = await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True, return_response=True)
     assert reply
-    devices = {device.id for device in dr.async_entries_for_config_entry(dr.async_get(hass), house.entry.entry_id)}
-    lost = house.entry.data["site"]
-    await house.gateway.stop()
-    shutil.rmtree(house.gateway.data)
-    await house.gateway.start()
+    devices = {device.id for device in dr.async_entries_for_config_entry(dr.async_get(hass), system.entry.entry_id)}
+    lost = system.entry.data["site"]
+    await system.gateway.stop()
+    shutil.rmtree(system.gateway.data)
+    await system.gateway.start()
     issues = ir.async_get(hass)
-    await until(lambda: issues.async_get_issue(DOMAIN, f"other_gateway_{house.entry.entry_id}"))
-    issue = issues.async_get_issue(DOMAIN, f"other_gateway_{house.entry.entry_id}")
+    await until(lambda: issues.async_get_issue(DOMAIN, f"other_gateway_{system.entry.entry_id}"))
+    issue = issues.async_get_issue(DOMAIN, f"other_gateway_{system.entry.entry_id}")
     assert issue
     flow = await async_create_fix_flow(hass, issue.issue_id, issue.data)
     assert isinstance(flow, OtherGatewayFlow)
     flow.hass, flow.handler, flow.flow_id, flow.context = hass, DOMAIN, "1", {}
-    paired = await flow.async_step_line({"line": str(await house.gateway.pairing_line())})
+    paired = await flow.async_step_line({"line": str(await system.gateway.pairing_line())})
     assert paired["type"] is FlowResultType.CREATE_ENTRY
     await hass.async_block_till_done()
-    assert house.entry.data["site"] != lost
+    assert system.entry.data["site"] != lost
     await until(lambda: shown(hass, WET) == "off")
-    await house.leak.set(True)
+    await system.leak.set(True)
     await until(lambda: shown(hass, WET) == "on")
-    known = {device.id for device in dr.async_entries_for_config_entry(dr.async_get(hass), house.entry.entry_id)}
+    known = {device.id for device in dr.async_entries_for_config_entry(dr.async_get(hass), system.entry.entry_id)}
     assert known == devices
-    await hass.config_entries.async_reload(house.entry.entry_id)
-    await until(lambda: house.coordinator.session and house.coordinator.session.hello.summaries)
-    assert house.coordinator.session
-    assert [head.alert for head in house.coordinator.session.hello.summaries] == [reply["id"]]
+    await hass.config_entries.async_reload(system.entry.entry_id)
+    await until(lambda: system.coordinator.session and system.coordinator.session.hello.summaries)
+    assert system.coordinator.session
+    assert [head.alert for head in system.coordinator.session.hello.summaries] == [reply["id"]]
 
 
 async def test_a_rejected_event_is_listed_sent_again_by_its_number_and_then_unknown(
-    hass: HomeAssistant, house: House
+    hass: HomeAssistant, system: LinkedSystem
 ) -> None:
     taken: list[dict[str, Any]] = []
-    mended = False
+    fixed = False
 
     async def receive(request: web.Request) -> web.Response:
-        if mended:
+        if fixed:
             taken.append(await request.json())
-        return web.Response(status=200 if mended else 422)
+        return web.Response(status=200 if fixed else 422)
 
     application = web.Application()
     application.router.add_post("/hook", receive)
     async with TestServer(application, host="127.0.0.1") as receiver:
-        await house.coordinator.async_ask(SetWebhook(id="1", name="hook", url=str(receiver.make_url("/hook"))))
+        await system.coordinator.async_send_request(
+            SetWebhook(id="1", name="hook", url=str(receiver.make_url("/hook")))
+        )
         await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True)
         await until(lambda: shown(hass, "sensor.process_cosmos_rejected_events") == "1")
         listed = await hass.services.async_call(DOMAIN, "list_rejected", {}, blocking=True, return_response=True)
         assert listed
         [event] = cast("list[dict[str, Any]]", listed["events"])
         assert (event["destination"], event["code"]) == ("hook", "refused_by_destination")
-        mended = True
+        fixed = True
         await hass.services.async_call(DOMAIN, "send_again", {"numbers": [event["number"]]}, blocking=True)
         await until(lambda: taken)
         assert (taken[0]["id"], taken[0]["replayed"]) == (event["id"], True)

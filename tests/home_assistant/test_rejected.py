@@ -1,4 +1,4 @@
-"""The actions about rejected events: listed page by page, sent again and discarded by number."""
+"""The actions that list, send again and discard rejected events."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from custom_components.process_cosmos.contract.messages import FromGateway, From
 
 from .conftest import set_up
 from .contract_gateway import ContractGateway, done, refusing, until
-from .links import CLOUD, have_links
+from .links import CLOUD, send_links
 
 REJECTED = RejectedEvent(
     event=Ulid("01JDG0000000000000000000V1"),
@@ -41,7 +41,7 @@ SETTLING = [("send_again", SendAgain), ("discard_rejected", DiscardRejected)]
 
 
 def listing(message: FromHomeAssistant) -> FromGateway | None:
-    """Have two rejected events."""
+    """List two rejected events."""
     if isinstance(message, ListRejected):
         events = [each for each in (REJECTED, replace(REJECTED, number=9)) if each.number > message.after]
         return RejectedEvents(id=message.id, events=tuple(events))
@@ -59,11 +59,11 @@ async def refused(hass: HomeAssistant, action: str, /, **data: object) -> HomeAs
     return raised.value
 
 
-async def test_rejected_events_are_listed_with_what_a_person_needs(
+async def test_rejected_events_are_listed_with_all_details(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.reply = listing
-    await have_links(gateway, linked, CLOUD)
+    await send_links(gateway, linked, CLOUD)
     first, second = (await call(hass, "list_rejected"))["events"]
     assert first == {
         "number": 7,
@@ -81,8 +81,18 @@ async def test_rejected_events_are_listed_with_what_a_person_needs(
     assert (await call(hass, "list_rejected", after=7))["events"] == [second]
 
 
+async def test_events_of_an_older_app_are_listed_without_a_time(
+    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
+) -> None:
+    old = replace(REJECTED, rejected_at=None)
+    gateway.reply = lambda message: (
+        RejectedEvents(id=message.id, events=(old,)) if isinstance(message, ListRejected) else done(message)
+    )
+    assert [event["rejected_at"] for event in (await call(hass, "list_rejected"))["events"]] == [None]
+
+
 @pytest.mark.parametrize(("action", "request_type"), SETTLING)
-async def test_events_are_settled_by_number_and_without_numbers_all(
+async def test_events_are_selected_by_number_and_without_numbers_all(
     hass: HomeAssistant,
     gateway: ContractGateway,
     linked: MockConfigEntry,
@@ -91,16 +101,16 @@ async def test_events_are_settled_by_number_and_without_numbers_all(
     request_type: type[SendAgain | DiscardRejected],
 ) -> None:
     await call(hass, action, numbers=[7, "9"], site=linked.entry_id)
-    assert (await gateway.until_heard(request_type)).numbers == (7, 9)
+    assert (await gateway.wait_for_message(request_type)).numbers == (7, 9)
     await call(hass, action, numbers=8)
-    assert (await gateway.until_heard(request_type, 2)).numbers == (8,)
+    assert (await gateway.wait_for_message(request_type, 2)).numbers == (8,)
     await call(hass, action)
-    assert (await gateway.until_heard(request_type, 3)).numbers is None
+    assert (await gateway.wait_for_message(request_type, 3)).numbers is None
 
 
 @pytest.mark.parametrize(("action", "request_type"), SETTLING)
 @pytest.mark.parametrize("numbers", [[], ["all"], [-1], [2**63]])
-async def test_a_list_that_came_out_empty_or_broken_settles_nothing(
+async def test_an_empty_or_malformed_list_of_numbers_is_refused(
     hass: HomeAssistant,
     gateway: ContractGateway,
     linked: MockConfigEntry,
@@ -111,11 +121,11 @@ async def test_a_list_that_came_out_empty_or_broken_settles_nothing(
 ) -> None:
     with pytest.raises(vol.Invalid):
         await call(hass, action, numbers=numbers)
-    assert not gateway.heard_of(request_type)
+    assert not gateway.received_of(request_type)
 
 
 @pytest.mark.parametrize(("action", "_"), SETTLING)
-async def test_a_number_that_is_not_among_them_is_the_callers_mistake(
+async def test_an_unknown_number_is_a_validation_error(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, action: str, _: object
 ) -> None:
     gateway.reply = refusing("unknown_rejected")
@@ -126,7 +136,7 @@ async def test_a_number_that_is_not_among_them_is_the_callers_mistake(
 
 
 @pytest.mark.parametrize("action", ["list_rejected", "send_again", "discard_rejected"])
-async def test_while_the_app_is_away_nothing_is_done_and_that_is_said(
+async def test_without_a_connection_the_actions_raise(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, action: str
 ) -> None:
     await gateway.stop()
@@ -145,10 +155,10 @@ async def test_the_only_site_with_the_app_needs_no_name(
     hass: HomeAssistant, people_only: MockConfigEntry, linked: MockConfigEntry, gateway: ContractGateway
 ) -> None:
     await call(hass, "discard_rejected")
-    assert gateway.heard_of(DiscardRejected)
+    assert gateway.received_of(DiscardRejected)
 
 
-async def test_of_several_sites_one_has_to_be_named(
+async def test_with_several_sites_one_has_to_be_chosen(
     hass: HomeAssistant, linked: MockConfigEntry, gateway: ContractGateway
 ) -> None:
     async with ContractGateway() as other:
@@ -162,20 +172,20 @@ async def test_of_several_sites_one_has_to_be_named(
         await until(lambda: second.runtime_data.coordinator.status)
         assert (await refused(hass, "discard_rejected")).translation_key == "several_sites"
         await call(hass, "discard_rejected", site=second.entry_id)
-        assert (len(other.heard_of(DiscardRejected)), len(gateway.heard_of(DiscardRejected))) == (1, 0)
+        assert (len(other.received_of(DiscardRejected)), len(gateway.received_of(DiscardRejected))) == (1, 0)
         assert await hass.config_entries.async_unload(second.entry_id)
 
 
-async def test_a_site_nobody_knows_is_the_callers_mistake(hass: HomeAssistant, linked: MockConfigEntry) -> None:
+async def test_an_unknown_site_is_a_validation_error(hass: HomeAssistant, linked: MockConfigEntry) -> None:
     error = await refused(hass, "send_again", site="nowhere")
     assert (type(error), error.translation_key) == (ServiceValidationError, "service_config_entry_not_found")
 
 
 @pytest.mark.parametrize("action", ["list_rejected", "send_again", "discard_rejected"])
-async def test_only_an_administrator_may_look_and_settle(
+async def test_only_administrators_may_list_and_settle(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, action: str
 ) -> None:
     guest = MockUser(name="Guest").add_to_hass(hass)
     with pytest.raises(Unauthorized):
         await call(hass, action, Context(user_id=guest.id))
-    assert not any(gateway.heard_of(kind) for kind in (ListRejected, SendAgain, DiscardRejected))
+    assert not any(gateway.received_of(kind) for kind in (ListRejected, SendAgain, DiscardRejected))

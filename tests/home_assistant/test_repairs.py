@@ -1,4 +1,4 @@
-"""Events a destination rejected: shown, sent again, discarded."""
+"""The fix flow of rejected events: list, send again, discard."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -61,7 +61,7 @@ ALL = (REJECTED, AGAIN, PACK, OURS)
 
 @dataclass
 class Outbox:
-    """What a gateway has rejected; sent again, ``back`` comes again, and the rest is delivered if ``delivers``."""
+    """A gateway with rejected events. Sent again, ``back`` is rejected again; the rest is delivered if ``delivers``."""
 
     gateway: ContractGateway
     events: tuple[RejectedEvent, ...] = ALL
@@ -73,13 +73,13 @@ class Outbox:
             return RejectedEvents(id=message.id, events=self.events)
         if isinstance(message, SendAgain | DiscardRejected):
             self.events = self.back if isinstance(message, SendAgain) else ()
-            asyncio.get_running_loop().create_task(self.say())
+            asyncio.get_running_loop().create_task(self.send())
         return done(message)
 
-    async def say(self) -> None:
+    async def send(self) -> None:
         waiting = Waiting() if self.delivers else Waiting(urgent=1)
         links = (replace(HOOK, label="Node-RED"), CLOUD)
-        await self.gateway.say(replace(IDLE, links=links, rejected=len(self.events), waiting=waiting))
+        await self.gateway.send(replace(IDLE, links=links, rejected=len(self.events), waiting=waiting))
 
 
 @pytest.fixture(autouse=True)
@@ -96,8 +96,8 @@ async def outbox(gateway: ContractGateway) -> Outbox:
 
 @pytest.fixture
 async def flow(hass: HomeAssistant, linked: MockConfigEntry, outbox: Outbox) -> RejectedEventsFlow:
-    """The flow of the issue that rejected events make."""
-    await outbox.say()
+    """The fix flow of the issue of rejected events."""
+    await outbox.send()
     await until(lambda: rejected_issue(hass))
     issue = rejected_issue(hass)
     assert issue
@@ -114,26 +114,26 @@ def rejected_issue(hass: HomeAssistant) -> ir.IssueEntry | None:
     return found[0] if found else None
 
 
-async def test_the_dialog_says_in_words_what_was_rejected_by_whom_why_when_and_how_often(
+async def test_the_dialog_describes_rejected_events_in_words(
     flow: RejectedEventsFlow,
 ) -> None:
     result = await flow.async_step_init()
     assert result["type"] is FlowResultType.MENU
     said = result["description_placeholders"] or {}
     assert said["count"] == "4"
-    urgent, pack, ours = said["events"].splitlines()  # each different case once
+    urgent, readings, ours = said["events"].splitlines()  # each different rejection once
     assert urgent == "- Alert → Head office: Bad subject (2 events, tried once, 2026-11-22 04:00)"
-    assert pack.startswith("""- Readings → Node-RED: The receiver replied 422. `{"error": "no 'unit'"}...""")
-    assert pack.endswith("…` (tried 3 times, 2026-11-22 04:00)")
-    assert ours == "- com.example.order.v1 → Head office: Bad subject (tried once, 2026-11-22 04:00)"
+    assert readings.startswith("""- Readings → Node-RED: The receiver replied 422. `{"error": "no 'unit'"}...""")
+    assert readings.endswith("…` (tried 3 times, 2026-11-22 04:00)")
+    assert ours == "- com.example.order.v1 → Head office: Bad subject"
 
 
 async def test_an_alert_is_named_by_its_message_and_a_device_by_its_title(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, outbox: Outbox, flow: RejectedEventsFlow
 ) -> None:
     device = HOUSE[0]
-    await gateway.say(DeviceChanged(sequence=101, device=device))
-    await until(lambda: linked.runtime_data.coordinator.things.by_id)
+    await gateway.send(DeviceChanged(sequence=101, device=device))
+    await until(lambda: linked.runtime_data.coordinator.devices.by_id)
     alert = await hass.services.async_call(
         DOMAIN, "alert", {"message": "*Water* in the cellar"}, blocking=True, return_response=True
     )
@@ -146,16 +146,16 @@ async def test_an_alert_is_named_by_its_message_and_a_device_by_its_title(
     ]
 
 
-async def test_what_was_delivered_when_sent_again_is_over(
+async def test_the_issue_is_removed_when_all_events_were_delivered(
     hass: HomeAssistant, gateway: ContractGateway, flow: RejectedEventsFlow
 ) -> None:
     result = await flow.async_step_send_again()
     assert result["type"] is FlowResultType.CREATE_ENTRY
-    assert gateway.heard_of(SendAgain)
+    assert gateway.received_of(SendAgain)
     await until(lambda: not rejected_issue(hass))
 
 
-async def test_what_is_rejected_again_is_said_with_the_new_reply_and_the_issue_stays(
+async def test_events_rejected_again_are_shown_with_the_new_reply_and_the_issue_stays(
     hass: HomeAssistant, outbox: Outbox, flow: RejectedEventsFlow
 ) -> None:
     outbox.back = (replace(PACK, number=8, reply="still no"),)
@@ -169,7 +169,7 @@ async def test_what_is_rejected_again_is_said_with_the_new_reply_and_the_issue_s
     assert rejected_issue(hass)
 
 
-async def test_what_is_not_known_within_seconds_is_on_its_way(
+async def test_an_outcome_unknown_after_seconds_is_reported_as_in_progress(
     outbox: Outbox, flow: RejectedEventsFlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rejected_events, "OUTCOME_WITHIN", 0.1)
@@ -178,19 +178,19 @@ async def test_what_is_not_known_within_seconds_is_on_its_way(
     assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "on_their_way")
 
 
-async def test_what_is_discarded_is_asked_for_twice_and_gone(
+async def test_discarding_needs_a_confirmation(
     hass: HomeAssistant, gateway: ContractGateway, flow: RejectedEventsFlow
 ) -> None:
     result = await flow.async_step_discard()
     assert (result["type"], result["description_placeholders"]) == (FlowResultType.FORM, {"count": "4"})
-    assert not gateway.heard_of(DiscardRejected)
+    assert not gateway.received_of(DiscardRejected)
     result = await flow.async_step_discard({})
     assert result["type"] is FlowResultType.CREATE_ENTRY
-    assert gateway.heard_of(DiscardRejected)
+    assert gateway.received_of(DiscardRejected)
     await until(lambda: not rejected_issue(hass))
 
 
-async def test_nothing_is_lost_when_the_gateway_is_away_meanwhile(
+async def test_nothing_is_lost_when_the_connection_is_lost_meanwhile(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, flow: RejectedEventsFlow
 ) -> None:
     await gateway.stop()
@@ -199,13 +199,15 @@ async def test_nothing_is_lost_when_the_gateway_is_away_meanwhile(
         assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "gateway_away")
 
 
-async def test_a_refusal_is_not_called_away(gateway: ContractGateway, flow: RejectedEventsFlow) -> None:
+async def test_a_refusal_is_not_reported_as_a_lost_connection(
+    gateway: ContractGateway, flow: RejectedEventsFlow
+) -> None:
     gateway.reply = refusing("store_failed")
     result = await flow.async_step_send_again()
     assert (result["reason"], result["description_placeholders"]) == ("refused", {"code": "store_failed"})
 
 
-async def test_the_flow_of_a_site_that_is_gone_ends(hass: HomeAssistant, flow: RejectedEventsFlow) -> None:
+async def test_the_flow_of_a_removed_site_ends(hass: HomeAssistant, flow: RejectedEventsFlow) -> None:
     gone = await async_create_fix_flow(hass, "rejected_events_x", None)
     gone.hass, gone.handler, gone.flow_id, gone.context = hass, DOMAIN, "2", {}
     assert isinstance(gone, RejectedEventsFlow)

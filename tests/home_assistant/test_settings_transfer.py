@@ -1,4 +1,4 @@
-"""Settings of a site go to another one without secrets; what could not be taken is named."""
+"""Export of settings without secrets, and import that lists what was skipped."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ async def call(hass: HomeAssistant, action: str, context: Context | None = None,
     return await hass.services.async_call(DOMAIN, action, data, True, context, return_response=True)
 
 
-async def test_what_is_exported_has_names_and_no_secrets(
+async def test_an_export_contains_names_and_no_secrets(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     exported = await call(hass, "export_settings")
@@ -41,7 +41,7 @@ async def test_what_is_exported_has_names_and_no_secrets(
     assert linked.data["site"] not in text
 
 
-async def test_the_import_takes_what_is_here_and_names_the_rest(
+async def test_an_import_adds_what_exists_and_lists_the_rest(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     hass.states.async_set("notify.attic", "unknown")
@@ -63,7 +63,7 @@ async def test_the_import_takes_what_is_here_and_names_the_rest(
             {"what": "automation/process_cosmos/of_tomorrow.yaml", "code": "not_offered"},
         ],
     }
-    asked = await gateway.until_heard(SetWebhook)
+    asked = await gateway.wait_for_message(SetWebhook)
     assert (asked.url, asked.kinds, asked.label) == (SECRET, (EventKind.ALERT,), "Node-RED")
     await hass.async_block_till_done()
     assert linked.options == {
@@ -74,7 +74,7 @@ async def test_the_import_takes_what_is_here_and_names_the_rest(
     }
 
 
-async def test_a_phone_is_known_by_its_name_in_each_home(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
+async def test_phones_are_matched_by_name(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
     phone = add_phone(hass, "Anna")
     hass.config_entries.async_update_entry(people_only, options={**people_only.options, "phones": [phone.app_id]})
     exported = await call(hass, "export_settings")
@@ -86,7 +86,7 @@ async def test_a_phone_is_known_by_its_name_in_each_home(hass: HomeAssistant, pe
     assert people_only.options["phones"] == [phone.app_id]
 
 
-async def test_what_the_app_says_of_a_destination_is_its_code(
+async def test_a_refused_destination_is_listed_with_the_code_of_the_app(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.reply = refusing(Code.URL_INVALID)
@@ -98,7 +98,7 @@ async def test_what_the_app_says_of_a_destination_is_its_code(
     assert linked.options["destinations"] == []
 
 
-async def test_without_the_app_people_and_blueprints_are_taken_all_the_same(
+async def test_without_the_app_recipients_and_blueprints_are_imported(
     hass: HomeAssistant, people_only: MockConfigEntry, config_folder: Path
 ) -> None:
     (config_folder / "configuration.yaml").write_text("automation: []\n")
@@ -110,7 +110,7 @@ async def test_without_the_app_people_and_blueprints_are_taken_all_the_same(
     assert (await call(hass, "export_settings"))["blueprints"] == [LEAK_GUARD]
 
 
-async def test_a_blueprint_folder_that_cannot_be_written_is_said(
+async def test_a_read_only_blueprint_folder_is_listed_with_a_code(
     hass: HomeAssistant, people_only: MockConfigEntry, config_folder: Path
 ) -> None:
     (config_folder / "configuration.yaml").write_text("automation: []\n")
@@ -136,7 +136,7 @@ async def test_a_blueprint_folder_that_cannot_be_written_is_said(
         ({"version": 1, "notify_entities": ["nonsense"]}, "settings_malformed"),
     ],
 )
-async def test_what_is_no_export_is_refused_and_changes_nothing(
+async def test_malformed_settings_are_refused_and_change_nothing(
     hass: HomeAssistant, people_only: MockConfigEntry, settings: dict[str, object], key: str
 ) -> None:
     before = dict(people_only.options)
@@ -146,7 +146,7 @@ async def test_what_is_no_export_is_refused_and_changes_nothing(
     assert people_only.options == before
 
 
-async def test_only_administrators_may(
+async def test_only_administrators_may_export_and_import(
     hass: HomeAssistant, people_only: MockConfigEntry, hass_read_only_user: MockUser
 ) -> None:
     context = Context(user_id=hass_read_only_user.id)

@@ -1,4 +1,4 @@
-"""What a person may have to look at in the status of the app: it comes, and it goes."""
+"""Repair issues derived from the status of the app are created and deleted."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,7 +34,7 @@ RECOVERED = Recovered(kept=120, lost=3, at=datetime(2026, 11, 21, 11, 30, tzinfo
 
 
 def shown(hass: HomeAssistant) -> dict[str, dict[str, str] | None]:
-    """Return the issues a person sees, with what they say."""
+    """Return the active issues with their placeholders."""
     issues = ir.async_get(hass).issues.values()
     return {str(issue.translation_key): issue.translation_placeholders for issue in issues if issue.domain == DOMAIN}
 
@@ -54,9 +54,9 @@ def troubled(reason: str) -> Status:
 @pytest.mark.parametrize(
     ("status", "issue", "says"),
     [
-        (replace(IDLE, full=(Priority.URGENT,)), "outbox_full_alarm", {}),
+        (replace(IDLE, full=(Priority.URGENT,)), "outbox_full_urgent", {}),
         (replace(IDLE, full=(Priority.CHANGE,)), "outbox_full_change", {}),
-        (replace(IDLE, full=(Priority.READING,)), "outbox_full_measurement", {}),
+        (replace(IDLE, full=(Priority.READING,)), "outbox_full_reading", {}),
         (replace(IDLE, storage=StorageState.FULL, storage_reason="no room"), "storage_full", {"reason": "no room"}),
         (replace(IDLE, storage=StorageState.READ_ONLY), "storage_read_only", {"reason": "read_only"}),
         (replace(IDLE, storage=StorageState.FAILING, storage_reason="I/O"), "storage_failing", {"reason": "I/O"}),
@@ -81,16 +81,16 @@ async def test_a_condition_is_shown_while_it_lasts(
     issue: str,
     says: dict[str, str],
 ) -> None:
-    await gateway.say(status)
+    await gateway.send(status)
     await until(lambda: shown(hass) == {issue: {"site": "Process Cosmos", **says}})
-    await gateway.say(IDLE)
+    await gateway.send(IDLE)
     await until(lambda: not shown(hass))
 
 
-async def test_a_broker_that_is_away_for_less_than_ten_minutes_is_no_issue(
+async def test_a_broker_unreachable_for_less_than_ten_minutes_is_not_an_issue(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.say(with_broker(reason="timeout"))
+    await gateway.send(with_broker(reason="timeout"))
     await until(lambda: (found := hass.states.get(BROKER)) and found.attributes.get("reason") == "timeout")
     assert not shown(hass)
 
@@ -98,19 +98,19 @@ async def test_a_broker_that_is_away_for_less_than_ten_minutes_is_no_issue(
 async def test_the_brokers_state_is_shown(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.say(replace(with_broker(version="5"), broker_connected=True))
+    await gateway.send(replace(with_broker(version="5"), broker_connected=True))
     await until(lambda: (found := hass.states.get(BROKER)) and found.state == "on")
-    await gateway.say(replace(with_broker(reason="login_refused", needs_help=True), broker_connected=False))
+    await gateway.send(replace(with_broker(reason="login_refused", needs_help=True), broker_connected=False))
     await until(lambda: (found := hass.states.get(BROKER)) and found.state == "off")
-    await gateway.say(replace(IDLE, broker_connected=False))
+    await gateway.send(replace(IDLE, broker_connected=False))
     await until(lambda: (found := hass.states.get(BROKER)) and found.state == "unavailable")
 
 
-async def test_what_lasts_is_not_taken_away_by_a_new_session(
+async def test_a_new_session_does_not_delete_the_issue_of_a_lasting_condition(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.status = replace(IDLE, storage=StorageState.FULL)
-    await gateway.say(gateway.status)
+    await gateway.send(gateway.status)
     await until(lambda: "storage_full" in shown(hass))
     coordinator = linked.runtime_data.coordinator
     await gateway.drop()
@@ -133,12 +133,12 @@ OVERFLOWN_MORE = replace(IDLE, drops=(dropped(Priority.READING, "disk", 21),))
     [
         (ONCE, AGAIN, "store_recovered", {"kept": "120", "lost": "3", "at": "2026-11-21 03:30"}),
         (UNKNOWN, AGAIN_UNKNOWN, "store_lost", {"kept": "120", "lost": "3", "at": "2026-11-21 03:30"}),
-        (LOST, LOST_MORE, "events_dropped", {"alarms": "1", "changes": "5"}),
-        (OVERFLOWN, OVERFLOWN_MORE, "measurements_dropped", {"count": "20"}),
+        (LOST, LOST_MORE, "events_dropped", {"urgent": "1", "changes": "5"}),
+        (OVERFLOWN, OVERFLOWN_MORE, "readings_dropped", {"count": "20"}),
         (replace(IDLE, broker_dropped=17), replace(IDLE, broker_dropped=18), "broker_drops", {"count": "17"}),
     ],
 )
-async def test_an_occurrence_is_shown_until_it_was_read_and_again_when_it_happens_again(
+async def test_an_occurrence_is_an_issue_until_read_and_again_after_the_next_one(
     hass: HomeAssistant,
     gateway: ContractGateway,
     linked: MockConfigEntry,
@@ -148,25 +148,25 @@ async def test_an_occurrence_is_shown_until_it_was_read_and_again_when_it_happen
     issue: str,
     says: dict[str, str],
 ) -> None:
-    await gateway.say(first)
+    await gateway.send(first)
     await until(lambda: issue in shown(hass))
     flow = await fix_flow(hass, issue)
     form = await flow.async_step_init()
     assert (form["type"], form["step_id"]) == (FlowResultType.FORM, "confirm")
     assert form["description_placeholders"] == says
     assert (await flow.async_step_confirm({}))["type"] is FlowResultType.CREATE_ENTRY
-    await gateway.say(first)
+    await gateway.send(first)
     await until(lambda: not shown(hass))
-    await gateway.say(second)
+    await gateway.send(second)
     await until(lambda: issue in shown(hass))
 
 
 @pytest.mark.filterwarnings("ignore:It is recommended to use web.*")  # Home Assistant's own http
-async def test_a_person_reads_it_in_home_assistants_own_dialog(
+async def test_an_occurrence_is_read_in_home_assistants_own_dialog(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, hass_client: ClientSessionGenerator
 ) -> None:
     assert await async_setup_component(hass, "repairs", {})
-    await gateway.say(ONCE)
+    await gateway.send(ONCE)
     await until(lambda: shown(hass))
     client = await hass_client()
     begin = {"handler": DOMAIN, "issue_id": f"store_recovered_{linked.entry_id}"}
@@ -175,15 +175,15 @@ async def test_a_person_reads_it_in_home_assistants_own_dialog(
     assert (form["step_id"], form["description_placeholders"]["lost"]) == ("confirm", "3")
     async with client.post(f"/api/repairs/issues/fix/{form['flow_id']}", json={}) as reply:
         assert (await reply.json())["type"] == "create_entry"
-    await gateway.say(replace(ONCE, rejected=1))
+    await gateway.send(replace(ONCE, rejected=1))
     await until(lambda: list(shown(hass)) == ["rejected_events"])
 
 
-async def test_what_was_read_stays_read_when_the_site_is_loaded_again(
+async def test_a_read_occurrence_stays_read_after_a_reload(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.status = ONCE
-    await gateway.say(ONCE)
+    await gateway.send(ONCE)
     await until(lambda: shown(hass))
     flow = await fix_flow(hass, "store_recovered")
     await flow.async_step_init()
@@ -193,34 +193,34 @@ async def test_what_was_read_stays_read_when_the_site_is_loaded_again(
     assert not shown(hass)
 
 
-async def test_what_happens_while_a_person_reads_is_shown_again(
+async def test_an_occurrence_during_the_dialog_is_shown_again(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.say(LOST)
+    await gateway.send(LOST)
     await until(lambda: shown(hass))
     flow = await fix_flow(hass, "events_dropped")
     await flow.async_step_init()
-    await gateway.say(LOST_MORE)
+    await gateway.send(LOST_MORE)
     await until(lambda: linked.runtime_data.coordinator.status.status == LOST_MORE)
     await flow.async_step_confirm({})
-    await gateway.say(LOST_MORE)
-    await gateway.say(replace(LOST_MORE, rejected=1))
+    await gateway.send(LOST_MORE)
+    await gateway.send(replace(LOST_MORE, rejected=1))
     await until(lambda: "rejected_events" in shown(hass))
     assert "events_dropped" in shown(hass)
 
 
-async def test_a_dialog_about_what_the_app_knows_nothing_of_any_more_is_over(
+async def test_the_dialog_of_an_occurrence_the_app_no_longer_reports_ends(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.say(ONCE)
+    await gateway.send(ONCE)
     await until(lambda: shown(hass))
     flow = await fix_flow(hass, "store_recovered")
-    await gateway.say(IDLE)
+    await gateway.send(IDLE)
     await until(lambda: not shown(hass))
     assert (await flow.async_step_init())["type"] is FlowResultType.CREATE_ENTRY
 
 
-async def test_what_is_dropped_because_somebody_asked_for_it_is_no_issue(
+async def test_configured_drops_are_not_an_issue(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     asked_for = tuple(
@@ -228,7 +228,7 @@ async def test_what_is_dropped_because_somebody_asked_for_it_is_no_issue(
         for priority in Priority
         for reason in ("superseded", "expired", "volume", "a reason of tomorrow")
     )
-    await gateway.say(replace(IDLE, drops=asked_for, rejected=1))
+    await gateway.send(replace(IDLE, drops=asked_for, rejected=1))
     await until(lambda: shown(hass))
     assert list(shown(hass)) == ["rejected_events"]
 
@@ -236,17 +236,17 @@ async def test_what_is_dropped_because_somebody_asked_for_it_is_no_issue(
 async def test_the_dialog_of_a_site_that_is_not_loaded_ends(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.say(ONCE)
+    await gateway.send(ONCE)
     await until(lambda: shown(hass))
     flow = await fix_flow(hass, "store_recovered")
     assert await hass.config_entries.async_unload(linked.entry_id)
     assert (await flow.async_step_init())["reason"] == "gateway_away"
 
 
-async def test_a_status_looks_through_the_issues_of_no_other_integration(
+async def test_a_status_does_not_iterate_over_all_issues(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    """One that comes every second, that is: there may be hundreds of them."""
+    """A status arrives every second, and there may be hundreds of issues."""
     registry = ir.async_get(hass)
     with patch.object(registry, "issues", Counted(registry.issues)) as issues:
         show_status(hass, linked, IDLE)
@@ -256,7 +256,7 @@ async def test_a_status_looks_through_the_issues_of_no_other_integration(
 
 
 class Counted(dict[tuple[str, str], ir.IssueEntry]):
-    """Counts how often all are looked through."""
+    """A dictionary that counts iterations."""
 
     walks = 0
 
@@ -267,7 +267,7 @@ class Counted(dict[tuple[str, str], ir.IssueEntry]):
 
 
 async def fix_flow(hass: HomeAssistant, key: str) -> ReadFlow:
-    """Return the dialog of an issue, as Home Assistant opens it."""
+    """Return the fix flow of an issue, as Home Assistant opens it."""
     issue = next(issue for issue in ir.async_get(hass).issues.values() if issue.translation_key == key)
     assert issue.is_fixable
     flow = await async_create_fix_flow(hass, issue.issue_id, issue.data)
@@ -276,10 +276,10 @@ async def fix_flow(hass: HomeAssistant, key: str) -> ReadFlow:
     return flow
 
 
-async def test_measurements_that_are_dropped_all_the_time_are_told_once_it_is_over(
+async def test_continuously_dropped_readings_are_an_issue_once_it_stops(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
-    await gateway.say(replace(OVERFLOWN, full=(Priority.READING,)))
-    await until(lambda: set(shown(hass)) == {"outbox_full_measurement"})
-    await gateway.say(replace(OVERFLOWN_MORE, full=()))
-    await until(lambda: set(shown(hass)) == {"measurements_dropped"})
+    await gateway.send(replace(OVERFLOWN, full=(Priority.READING,)))
+    await until(lambda: set(shown(hass)) == {"outbox_full_reading"})
+    await gateway.send(replace(OVERFLOWN_MORE, full=()))
+    await until(lambda: set(shown(hass)) == {"readings_dropped"})

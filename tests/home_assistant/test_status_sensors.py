@@ -1,4 +1,4 @@
-"""What the site's own sensors say of what was dropped and of the app's storage."""
+"""The sensors of dropped events and of the app's storage."""
 
 from dataclasses import replace
 
@@ -27,16 +27,16 @@ def state(hass: HomeAssistant, entity: str) -> str | None:
     return found.state if found else None
 
 
-async def test_what_was_dropped_is_counted_and_the_storage_shown(
+async def test_dropped_events_are_counted_and_the_storage_is_shown(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     assert state(hass, "sensor.process_cosmos_app_storage") == "ok"
-    await gateway.say(replace(IDLE, dropped=35, drops=DROPS, storage=StorageState.FAILING))
+    await gateway.send(replace(IDLE, dropped=35, drops=DROPS, storage=StorageState.FAILING))
     await until(lambda: state(hass, "sensor.process_cosmos_app_storage") == "failing")
     assert state(hass, "sensor.process_cosmos_dropped_events") == "35"
 
 
-async def test_each_priority_is_counted_by_itself_for_who_wants_that(
+async def test_each_priority_has_a_counter_that_is_disabled_by_default(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     gateway.status = replace(IDLE, dropped=35, drops=DROPS)

@@ -1,4 +1,4 @@
-"""A newer version of a workflow goes where the older one is, imported or copied: on request, and where it fits."""
+"""Updates of workflow copies, imported or installed: after confirmation, and only if automations stay valid."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -29,7 +29,7 @@ from .leak_guard.house import AUTOMATION, BLUEPRINT, KITCHEN
 
 OFFERED = f"automation/{BLUEPRINT}"
 IMPORTED = "process-cosmos/leak_guard.yaml"
-VERSION = "0.2.0"
+VERSION = "0.1.0"
 NEWEST = "9.0.0"
 A_NEW_INPUT = "  input:\n    pet:\n      name: Pet\n      selector: {text: {}}\n"
 
@@ -57,13 +57,13 @@ async def _automations(hass: HomeAssistant, config_folder: Path) -> None:
 
 @pytest.fixture
 def text() -> str:
-    """What is offered today."""
+    """The text of the offered blueprint."""
     return (workflows._OFFERED / OFFERED).read_text()
 
 
 @pytest.fixture
 def newer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> Offer:
-    """Update the integration to one that offers a newer version."""
+    """Make the integration offer a newer version."""
 
     def offer(**replaced: str) -> None:
         newest = text.replace(f'cosmos_version: "{VERSION}"', f'cosmos_version: "{NEWEST}"')
@@ -79,7 +79,7 @@ def newer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> Offer:
 
 @pytest.fixture
 def imported(hass: HomeAssistant, text: str) -> Import:
-    """Keep the blueprint as Home Assistant's import by URL does: dumped anew, with where it came from."""
+    """Save the blueprint as Home Assistant's import by URL does: serialised again, with its source URL."""
 
     async def save(text: str = text) -> None:
         data = parse_yaml(text)
@@ -93,7 +93,7 @@ def imported(hass: HomeAssistant, text: str) -> Import:
 
 
 async def make_automation(hass: HomeAssistant, **more: str) -> None:
-    """Make one from the imported copy, and a namesake of it that says ``more``."""
+    """Create an automation from the imported copy, and with ``more`` inputs a second one of the same name."""
     inputs = {"sensors": [KITCHEN]}
     instances = [
         {"id": number, "alias": "Leaks", "use_blueprint": {"path": IMPORTED, "input": {**inputs, **given}}}
@@ -119,7 +119,7 @@ def issues(hass: HomeAssistant) -> list[ir.IssueEntry]:
 
 
 async def fix(hass: HomeAssistant, *, confirm: bool = True) -> RepairsFlowResult:
-    """Open the repair, and go through with it."""
+    """Open the fix flow, and confirm it if ``confirm``."""
     (issue,) = issues(hass)
     assert issue.is_fixable
     flow = await async_create_fix_flow(hass, issue.issue_id, issue.data)
@@ -132,7 +132,7 @@ async def fix(hass: HomeAssistant, *, confirm: bool = True) -> RepairsFlowResult
     return result
 
 
-async def test_an_imported_copy_is_known_listed_and_not_doubled(
+async def test_an_imported_copy_is_recognised_and_not_installed_twice(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import
 ) -> None:
     await imported()
@@ -147,7 +147,7 @@ async def test_an_imported_copy_is_known_listed_and_not_doubled(
     ]
 
 
-async def test_an_imported_copy_that_is_behind_is_updated_where_it_is_when_somebody_says_so(
+async def test_an_outdated_imported_copy_is_updated_in_place_after_confirmation(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
 ) -> None:
     await imported()
@@ -180,7 +180,7 @@ async def test_a_copy_made_at_set_up_is_updated_too(hass: HomeAssistant, site: M
     assert NEWEST in file(hass, BLUEPRINT).read_text()
 
 
-async def test_what_somebody_changed_is_replaced_only_after_saying_so(
+async def test_an_edited_copy_is_replaced_only_after_a_warning(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer, text: str
 ) -> None:
     await imported(text.replace("default: 15", "default: 20"))
@@ -191,7 +191,7 @@ async def test_what_somebody_changed_is_replaced_only_after_saying_so(
     assert NEWEST in file(hass).read_text()
 
 
-async def test_what_is_changed_while_the_dialog_is_open_is_asked_about_anew(
+async def test_a_copy_edited_while_the_dialog_is_open_needs_a_new_confirmation(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
 ) -> None:
     await imported()
@@ -208,18 +208,18 @@ async def test_what_is_changed_while_the_dialog_is_open_is_asked_about_anew(
 
 
 @pytest.mark.parametrize("version", [NEWEST, "mine", "{{ 1 }}", ""])
-async def test_a_copy_that_is_newer_than_what_is_offered_or_says_nothing_of_use_is_left_alone(
+async def test_a_copy_with_a_newer_or_unreadable_version_is_not_updated(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, text: str, version: str
 ) -> None:
     await imported(text.replace(VERSION, version))
     await set_up(hass, site)
     assert issues(hass) == []
-    [copies] = (await workflows.async_copies(hass)).values()
+    [copies] = (await workflows.async_find_copies(hass)).values()
     assert [copy.version for copy in copies] == [version]
 
 
 @pytest.mark.parametrize("disabled", [False, True])
-async def test_nothing_is_written_while_an_automation_would_not_work_with_it(
+async def test_a_copy_is_not_updated_while_an_automation_is_incompatible(
     hass: HomeAssistant,
     site: MockConfigEntry,
     imported: Import,
@@ -247,7 +247,7 @@ async def test_nothing_is_written_while_an_automation_would_not_work_with_it(
     assert len(issues(hass)) == 1
 
 
-async def test_a_configuration_that_cannot_be_read_or_a_folder_that_takes_nothing_changes_nothing(
+async def test_an_unreadable_configuration_or_a_read_only_folder_changes_nothing(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await imported()
@@ -266,7 +266,7 @@ async def test_a_configuration_that_cannot_be_read_or_a_folder_that_takes_nothin
     assert len(issues(hass)) == 1
 
 
-async def test_who_ignores_a_version_is_not_asked_again_when_the_site_is_loaded_again(
+async def test_an_ignored_version_stays_ignored_after_a_reload(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
 ) -> None:
     await imported()
@@ -278,7 +278,7 @@ async def test_who_ignores_a_version_is_not_asked_again_when_the_site_is_loaded_
     await hass.async_block_till_done()
     assert [bool(issue.dismissed_version) for issue in issues(hass)] == [True]
 
-    # As Home Assistant reads it from its disk at the next start, where nobody has looked at the copies yet.
+    # As Home Assistant loads the issue at the next start, before the copies were checked.
     found = ir.async_get(hass).issues
     found[DOMAIN, ignored] = replace(found[DOMAIN, ignored], active=False, data=None, translation_key=None)
     await workflows.async_install(hass)
@@ -287,7 +287,7 @@ async def test_who_ignores_a_version_is_not_asked_again_when_the_site_is_loaded_
     assert [(issue.active, bool(issue.dismissed_version)) for issue in issues(hass)] == [(True, True)]
 
 
-async def test_the_issue_goes_with_the_copy(
+async def test_deleting_the_copy_deletes_the_issue(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
 ) -> None:
     await imported()
@@ -304,7 +304,7 @@ async def test_the_issue_goes_with_the_copy(
     assert issues(hass) == []
 
 
-async def test_the_issue_goes_with_the_last_site(
+async def test_removing_the_last_site_deletes_the_issue(
     hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
 ) -> None:
     await imported()
@@ -313,13 +313,13 @@ async def test_the_issue_goes_with_the_last_site(
     assert issues(hass)
     await hass.config_entries.async_remove(site.entry_id)
     assert issues(hass) == []
-    assert file(hass).exists(), "somebody else put it there"
+    assert file(hass).exists(), "the user installed it"
 
 
-async def test_what_is_offered_is_known_as_it_is_made(hass: HomeAssistant) -> None:
-    for name in await workflows.async_copies(hass):
-        offered = await workflows.async_newest(hass, name)
+async def test_the_offered_version_is_listed_with_its_digest(hass: HomeAssistant) -> None:
+    for name in await workflows.async_find_copies(hass):
+        offered = await workflows.async_load_offered(hass, name)
         known = offered.data["variables"]
-        digest = workflows.behaviour(offered)
+        digest = workflows.behaviour_digest(offered)
         listed = (known["cosmos_workflow"], known["cosmos_version"])
         assert workflows.RELEASED.get(digest) == listed, f"a change needs a version of its own: {digest}"

@@ -1,4 +1,4 @@
-"""What a person does in Home Assistant's frontend, by the words on the screen."""
+"""A browser driver for Home Assistant's frontend that finds elements by their visible text."""
 
 import os
 from collections.abc import AsyncIterator
@@ -13,31 +13,31 @@ from demo.onboarding import OWNER, PASSWORD
 WIDTH, HEIGHT = 1280, 900
 SCREENSHOTS = ROOT / "build" / "screenshots"
 PATIENCE = 30_000
-"""Milliseconds for anything to appear on a busy machine."""
+"""Milliseconds within which an element has to appear, also on a busy machine."""
 
 
 class Person:
-    """Somebody at the screen of a Home Assistant; keeps a screenshot of each step."""
+    """A user of the frontend; takes a screenshot of each step."""
 
     def __init__(self, page: Page, url: str) -> None:
-        """Sit down in front of ``page``."""
+        """Drive ``page``, a browser page; ``url``: of Home Assistant."""
         self._page = page
         self._url = url
         self._steps = 0
         self.last = SCREENSHOTS
-        """The newest screenshot."""
+        """Path of the newest screenshot."""
         self.clicks = 0
-        """Presses of the mouse, as the browser itself reports them."""
+        """Number of mouse clicks, as reported by the browser."""
 
     async def look(self, name: str, height: int = HEIGHT) -> None:
-        """Keep what is on the screen, ``height`` pixels of it, once nothing moves any more."""
+        """Take a screenshot of the upper ``height`` pixels with animations disabled."""
         self._steps += 1
         self.last = SCREENSHOTS / f"{self._steps:02}-{name}.png"
         clip = FloatRect(x=0, y=0, width=WIDTH, height=height)
         await self._page.screenshot(path=self.last, animations="disabled", clip=clip)
 
     async def log_in(self) -> None:
-        """Log in as the owner, with all presses of the mouse counted."""
+        """Log in as the owner and start counting mouse clicks."""
 
         def pressed() -> None:
             self.clicks += 1
@@ -52,7 +52,7 @@ class Person:
         await page.locator("home-assistant-main").wait_for()
 
     async def add_the_integration(self, phone: str, *, with_app: bool = False) -> None:
-        """Add the integration for ``phone``, the only one, with test notification and blueprint, nothing elsewhere."""
+        """Add the integration for the only phone, with test notification and blueprint, without destinations."""
         page = self._page
         await self._go("/config/integrations/dashboard")
         await page.get_by_role("button", name="Add integration").click()
@@ -60,9 +60,9 @@ class Person:
         await page.get_by_text("Process Cosmos", exact=True).click()
         await self._choose("With the Process Cosmos app" if with_app else "Without the app", "with-or-without-the-app")
         if with_app:
-            await self._choose("Go on without a broker", "no-broker")
+            await self._choose("Continue without a broker", "no-broker")
         await page.locator("ha-device-picker").get_by_text(phone, exact=True).wait_for()
-        await self.look("who-should-be-told")
+        await self.look("who-should-be-notified")
         await page.get_by_role("button", name="Submit").click()
         await self._choose("No" if with_app else "No, only notify people", "send-it-elsewhere")
         await page.get_by_text("Send a test notification").wait_for()
@@ -72,7 +72,7 @@ class Person:
         await self.look("added")
 
     async def make_the_leak_guard(self, sensor: str, valve: str) -> None:
-        """Follow the link that is shown when the integration was added, and make an automation from the blueprint."""
+        """Follow the link shown after the set-up, and create an automation from the blueprint."""
         page = self._page
         await page.get_by_role("link", name="create the leak alarm").click()
         await page.get_by_text("Leak guard", exact=True).click()
@@ -87,7 +87,7 @@ class Person:
         await page.get_by_text("Traces").wait_for()
 
     async def send_a_test_notification(self, result: str) -> None:
-        """Send one from *Configure*, and read how it went."""
+        """Send a test notification from *Configure*, and wait for ``result``."""
         page = self._page
         await self._go("/config/integrations/integration/process_cosmos")
         await page.get_by_label("Configure").click()
@@ -98,7 +98,7 @@ class Person:
         await self.look("test-notification")
 
     async def add_the_integration_without_a_phone(self) -> None:
-        """Add the integration where there is no phone: alerts in Home Assistant are chosen already."""
+        """Add the integration without a phone: notifications in Home Assistant are preselected."""
         page = self._page
         await self._go("/config/integrations/dashboard")
         await page.get_by_role("button", name="Add integration").click()
@@ -115,7 +115,7 @@ class Person:
         await self.look("added-without-a-phone")
 
     async def read_the_notification(self, words: str) -> None:
-        """Open Home Assistant's own notifications."""
+        """Open Home Assistant's own notifications and wait for ``words``."""
         page = self._page
         await self._go("/home")
         await page.get_by_text("Notifications", exact=True).first.click()
@@ -123,14 +123,14 @@ class Person:
         await self.look("notification-in-home-assistant")
 
     async def look_at_the_repair(self, title: str) -> None:
-        """Open a repair issue."""
+        """Open the repair issue with this title."""
         await self._go("/config/repairs")
         await self._page.get_by_text(title).first.click()
         await self._page.get_by_text("Nothing is lost").wait_for()
         await self.look("destination-refuses")
 
     async def correct_the_destination(self, label: str, url: str) -> None:
-        """Give a webhook another address under *Configure*, and read that it confirms."""
+        """Change the address of a webhook under *Configure*, and wait for its confirmation."""
         page = self._page
         await self._go("/config/integrations/integration/process_cosmos")
         await page.get_by_role("button", name="Configure").first.click()
@@ -147,21 +147,21 @@ class Person:
         await self.look("confirmed")
 
     async def look_at_the_site(self, device: str) -> None:
-        """Open the site's page."""
+        """Open the device page of the site."""
         await self._go(f"/config/devices/device/{device}")
         await self._page.get_by_text("Open alerts").first.wait_for()
         await self._page.locator("ha-logbook ha-spinner").wait_for(state="detached")
-        await self._page.wait_for_load_state("networkidle")  # the icons come last
+        await self._page.wait_for_load_state("networkidle")  # icons are loaded last
         await self.look("site")
 
     async def look_at_the_repairs(self, number: int) -> None:
-        """Open the list of repairs, once it has ``number``."""
+        """Open the list of repairs and wait until it has ``number`` entries."""
         await self._go("/config/repairs")
         await self._page.get_by_text(f"{number} repairs").wait_for()
         await self.look("repairs", 520)
 
     async def answer(self, alert: str, answer: str) -> None:
-        """Run the action ``process_cosmos.answer`` in the tools for developers."""
+        """Run the action ``process_cosmos.answer`` in the developer tools."""
         page = self._page
         await self._go("/config/tools/action")
         await page.locator("ha-service-picker").click()
@@ -173,9 +173,9 @@ class Person:
         await self.look("answer")
         await page.get_by_role("button", name="Perform action").click()
 
-    async def _choose(self, way: str, name: str) -> None:
-        """Choose from a menu, once it is there: an app may have to be installed first."""
-        choice = self._page.get_by_text(way, exact=True)
+    async def _choose(self, option: str, name: str) -> None:
+        """Choose an option from a menu, which may appear only after the app was installed."""
+        choice = self._page.get_by_text(option, exact=True)
         await choice.wait_for(timeout=3 * PATIENCE)
         await self.look(name)
         await choice.click()
@@ -186,8 +186,8 @@ class Person:
 
 
 @asynccontextmanager
-async def somebody_at(url: str) -> AsyncIterator[Person]:
-    """Open a browser; the environment's CHROMIUM says which program it is."""
+async def browser_at(url: str) -> AsyncIterator[Person]:
+    """Open a browser; the environment variable CHROMIUM names the executable."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(
@@ -199,7 +199,7 @@ async def somebody_at(url: str) -> AsyncIterator[Person]:
         try:
             yield person
         except BaseException:
-            await person.look("where-it-stopped")
+            await person.look("failure")
             raise
         finally:
             await chromium.close()

@@ -33,7 +33,7 @@ from tests.gateway.api.facts import CLOUD, WELL, FakeStatus
 from tests.home_assistant.contract_gateway import ContractGateway
 from tests.home_assistant.devices import LEAK, VALVE
 
-from .browser import SCREENSHOTS, Person, somebody_at
+from .browser import SCREENSHOTS, Person, browser_at
 from .home import Lived, living_home
 from .setting_up import finish, step, until_linked
 from .test_page import app_with, behind_ingress, somebody_looks
@@ -65,7 +65,7 @@ async def take_the_site(folder: Path) -> None:
     async with ContractGateway(tls=True, devices=(LEAK, VALVE), status=WORKING) as gateway, living_home(folder) as home:
         gateway.hello = replace(gateway.hello, version=VERSION)
         site = await set_up(home, gateway.line)
-        async with somebody_at(home.url) as person:
+        async with browser_at(home.url) as person:
             await person.log_in()
             await home.api.action("process_cosmos.alert", {"message": "Water in the cellar"})
             await person.look_at_the_site(site)

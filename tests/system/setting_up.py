@@ -1,4 +1,4 @@
-"""The set-up beside a Supervisor as Home Assistant's frontend asks for it, step by step."""
+"""The config flow with a Supervisor, run step by step over Home Assistant's API."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +17,7 @@ REPOSITORY = str(App.ours().config["url"])
 
 @asynccontextmanager
 async def home_beside(supervisor: FakeSupervisor, folder: Path) -> AsyncIterator[Lived]:
-    """Start Home Assistant as the Supervisor starts it."""
+    """Start Home Assistant with the environment that a Supervisor provides."""
     supervisor.core = folder / "core.sock"
     environment = {
         "SUPERVISOR": supervisor.url.removeprefix("http://").rstrip("/"),
@@ -29,7 +29,7 @@ async def home_beside(supervisor: FakeSupervisor, folder: Path) -> AsyncIterator
 
 
 async def step(api: Home, flow: dict[str, Any], **answers: Any) -> dict[str, Any]:  # noqa: ANN401 - as the form has it
-    """Answer a step of a set-up; return what is shown when nothing is in progress any more."""
+    """Submit a step of a config flow; return the next step after any progress."""
     path = f"/api/config/config_entries/flow/{flow['flow_id']}"
     shown = await api.post(path, answers)
 
@@ -37,11 +37,11 @@ async def step(api: Home, flow: dict[str, Any], **answers: Any) -> dict[str, Any
         result: dict[str, Any] = await api.get(path) if shown["type"] == "progress" else shown
         return None if result["type"] == "progress" else result
 
-    return await until(after_progress, "the end of what is in progress")
+    return await until(after_progress, "the end of the progress step")
 
 
 async def finish(api: Home, flow: dict[str, Any], phone: str) -> dict[str, Any]:
-    """Go from "who should be told" to the entry."""
+    """Run the flow from the recipients to the created entry."""
     assert flow["step_id"] == "who"
     flow = await step(api, flow, phones=[phone], notify_entities=[])
     assert flow["type"] == "menu"
@@ -52,26 +52,26 @@ async def finish(api: Home, flow: dict[str, Any], phone: str) -> dict[str, Any]:
 
 
 async def until_linked(api: Home) -> None:
-    """Wait until the site shows what only its gateway can tell."""
+    """Wait until the site shows a value that the gateway reported."""
 
     async def linked() -> bool | None:
         return await api.state("sensor.process_cosmos_app_storage") == "ok" or None
 
-    await until(linked, "a link to the gateway")
+    await until(linked, "a connection to the gateway")
 
 
 async def offered(api: Home) -> dict[str, Any]:
-    """Wait until Home Assistant shows the app as discovered; return where its set-up stands."""
+    """Wait until Home Assistant shows the app as discovered; return its config flow."""
 
     async def discovered() -> dict[str, Any] | None:
         flows = await api.command("config_entries/flow/progress")
         return next((flow for flow in flows if flow["handler"] == "process_cosmos"), None)
 
-    return await until(discovered, "the app among what was discovered")
+    return await until(discovered, "a flow of the discovered app")
 
 
 async def set_up_with_the_app(lived: Lived) -> None:
-    """Begin at "Add integration" with nothing installed and no broker; end with a site linked to its app."""
+    """Run the flow from *Add integration* without app and broker until the site is connected to its app."""
     flow = await lived.api.post("/api/config/config_entries/flow", {"handler": "process_cosmos"})
     assert flow["menu_options"] == ["app", "without_app", "pairing"]
     flow = await step(lived.api, flow, next_step_id="app")

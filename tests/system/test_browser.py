@@ -1,4 +1,4 @@
-"""A homeowner's first five minutes, in a real browser, and how often the mouse is pressed in them."""
+"""The first steps of a homeowner in a real browser, with a limit on mouse clicks."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from tests.supervisor.apps import App
 from tests.supervisor.container import ProcessHost
 from tests.supervisor.fake import FakeSupervisor
 
-from .browser import Person, somebody_at
+from .browser import Person, browser_at
 from .home import Lived, living_home
 from .setting_up import REPOSITORY, home_beside, until_linked
 
 
-async def test_a_homeowner_adds_the_integration_makes_a_leak_alarm_sees_it_react_and_answers(tmp_path: Path) -> None:
-    async with living_home(tmp_path) as home, somebody_at(home.url) as person:
+async def test_a_homeowner_sets_up_a_leak_alarm_and_answers_an_alert(tmp_path: Path) -> None:
+    async with living_home(tmp_path) as home, browser_at(home.url) as person:
         alert = await first_leak_alarm(home, person)
         assert 0 < person.clicks <= 14
         await person.look_at_the_site(await site_of(home))
@@ -37,9 +37,9 @@ async def test_a_homeowner_adds_the_integration_makes_a_leak_alarm_sees_it_react
         await person.send_a_test_notification("not delivered (push_refused)")
 
 
-async def test_with_the_app_which_the_set_up_installs_it_takes_few_clicks_more(tmp_path: Path) -> None:
+async def test_installing_the_app_in_the_setup_needs_few_more_clicks(tmp_path: Path) -> None:
     supervisor = FakeSupervisor(elsewhere={REPOSITORY: [App.ours()]}, host=ProcessHost(tmp_path))
-    async with supervisor.listening(), home_beside(supervisor, tmp_path) as home, somebody_at(home.url) as person:
+    async with supervisor.listening(), home_beside(supervisor, tmp_path) as home, browser_at(home.url) as person:
         await first_leak_alarm(home, person, with_app=True)
         assert 0 < person.clicks <= 20
         await until_linked(home.api)
@@ -47,9 +47,9 @@ async def test_with_the_app_which_the_set_up_installs_it_takes_few_clicks_more(t
 
 
 async def first_leak_alarm(home: Lived, person: Person, *, with_app: bool = False) -> str:
-    """Go from *Add integration* to an alarm that has rung the phone, for a test and for a leak; return that alert.
+    """Go from *Add integration* to a notified phone, for a test and for a leak; return the id of the leak's alert.
 
-    From there on presses of the mouse are counted.
+    Clicks are counted from *Add integration* on.
     """
     await person.log_in()
     person.clicks = 0
@@ -61,7 +61,7 @@ async def first_leak_alarm(home: Lived, person: Person, *, with_app: bool = Fals
 
 
 async def water(home: Lived) -> str:
-    """Let water into the cellar; return the alert the phone rings for, when the valve has closed."""
+    """Simulate a leak; return the id of the alert on the phone once the valve has closed."""
     home.pushes.received.clear()
     await home.api.action("input_boolean.turn_on", target={"entity_id": CELLAR_WATER})
     await state_is(home, CELLAR_VALVE, "off")
@@ -70,12 +70,12 @@ async def water(home: Lived) -> str:
 
 
 async def dry(home: Lived) -> None:
-    """Take the water out again."""
+    """End the simulated leak."""
     await home.api.action("input_boolean.turn_off", target={"entity_id": CELLAR_WATER})
 
 
 async def state_is(home: Lived, entity: str, state: str) -> None:
-    """Return when ``entity`` is ``state``."""
+    """Wait until ``entity`` has ``state``."""
 
     async def probe() -> bool | None:
         return (await home.api.state(entity)) == state or None
@@ -84,6 +84,6 @@ async def state_is(home: Lived, entity: str, state: str) -> None:
 
 
 async def site_of(home: Lived) -> str:
-    """Return the device that stands for the site."""
+    """Return the device id of the site."""
     entities = await home.api.command("config/entity_registry/list")
     return str(next(entity["device_id"] for entity in entities if entity["platform"] == "process_cosmos"))

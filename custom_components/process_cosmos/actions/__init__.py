@@ -1,1 +1,1 @@
-"""The integration's actions."""
+"""Actions of the integration."""

@@ -1,4 +1,4 @@
-"""The actions about alerts: escalate, acknowledge, answer, resolve."""
+"""Actions for alerts: alert, acknowledge, answer, resolve."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,47 +22,55 @@ from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.issues.call_mistakes import forget_problems_of_removed_callers, show_problems
 
-from .alert_call import POSITIVE, AlertCall, Problem, ProblemCode, answer_name, read_alert, text_of
+from .alert_call import (
+    POSITIVE_DURATION,
+    AlertCall,
+    Problem,
+    ProblemCode,
+    parse_alert_call,
+    parse_answer_name,
+    parse_text,
+)
 from .callers import CALLERS, Callers
 from .rejected_events import async_setup_rejected
 from .settings_transfer import async_setup_transfer
-from .site_lookup import async_site_called, async_sites
+from .site_lookup import async_find_site, async_loaded_sites
 
 ALERT: Final = "alert"
 ACKNOWLEDGE: Final = "acknowledge"
 ANSWER: Final = "answer"
 RESOLVE: Final = "resolve"
 
-_ALERT: dict[Any, Any] = {
-    vol.Exclusive("alert", "which"): text_of,
-    vol.Exclusive("group", "which"): text_of,
+_ALERT_OR_GROUP: dict[Any, Any] = {
+    vol.Exclusive("alert", "which"): parse_text,
+    vol.Exclusive("group", "which"): parse_text,
 }
 
 _ACKNOWLEDGE_SCHEMA = vol.Schema(
     {
-        **_ALERT,
+        **_ALERT_OR_GROUP,
         vol.Optional("revision"): cv.positive_int,
-        vol.Optional("for"): POSITIVE,
+        vol.Optional("for"): POSITIVE_DURATION,
     }
 )
 
 _ANSWER_ACTION_SCHEMA = vol.Schema(
     {
-        vol.Required("alert"): text_of,
-        vol.Required("answer"): answer_name,
+        vol.Required("alert"): parse_text,
+        vol.Required("answer"): parse_answer_name,
         vol.Optional("revision"): cv.positive_int,
-        vol.Optional("note"): text_of,
+        vol.Optional("note"): parse_text,
     }
 )
 
-_RESOLVE_SCHEMA = vol.Schema({**_ALERT, vol.Optional("note"): text_of})
+_RESOLVE_SCHEMA = vol.Schema({**_ALERT_OR_GROUP, vol.Optional("note"): parse_text})
 
 
 @callback
 def async_setup_services(hass: HomeAssistant) -> None:
-    """Register the actions, for all sites at once."""
+    """Register the actions for all sites."""
     hass.data[CALLERS] = Callers(hass)
-    listen_to_buttons(hass, lambda context: _async_allowed(hass, context))
+    listen_to_buttons(hass, lambda context: _async_may_decide(hass, context))
     async_at_started(hass, forget_problems_of_removed_callers)
     register = hass.services.async_register
     register(DOMAIN, ALERT, _async_alert, supports_response=SupportsResponse.OPTIONAL)
@@ -74,32 +82,32 @@ def async_setup_services(hass: HomeAssistant) -> None:
 
 
 async def _async_alert(call: ServiceCall) -> ServiceResponse:
-    """Alert first, complain second: what is wrong with the call is noted once the alert is on its way."""
+    """Raise the alert first, then report mistakes of the call."""
     callers = call.hass.data[CALLERS]
-    await callers.async_announced(call.context)
+    await callers.async_wait_until_announced(call.context)
     caller, user = callers.caller(call.context), call.context.user_id
     is_direct = callers.is_direct(call.context)
     trusted = not is_direct or await _async_is_admin(call)
-    name = await _async_name(call)
-    alert = read_alert(call.hass, call.data, caller=name, user=user, trusted=trusted, rendered=not is_direct)
-    site, problems = await _async_site(call.hass, alert)
+    name = await _async_caller_name(call)
+    alert = parse_alert_call(call.hass, call.data, caller=name, user=user, trusted=trusted, rendered=not is_direct)
+    site, problems = await _async_select_site(call.hass, alert)
     try:
         raised = await site.async_raise_alert(
             AlertRequest(
                 content=alert.content,
                 group=alert.group or caller,
                 given=alert.given,
-                allowed=(lambda _: True) if trusted else await _async_allowed(call.hass, call.context),
+                allowed=(lambda _: True) if trusted else await _async_may_decide(call.hass, call.context),
             )
         )
     finally:
         for code in sorted({problem.code for problem in problems}):
             LOGGER.warning(
-                "%s: the alert of %s went out, but its call has mistakes: see its response or Repairs",
+                "%s: the alert of %s was raised, but the call has mistakes: see its response or Repairs",
                 code,
                 name,
             )
-        if not is_direct:  # a person has the response
+        if not is_direct:  # a person sees the response
             show_problems(
                 call.hass,
                 caller=caller or DOMAIN,
@@ -113,56 +121,56 @@ async def _async_alert(call: ServiceCall) -> ServiceResponse:
     return {**asdict(raised), "problems": [asdict(problem) for problem in problems]}
 
 
-async def _async_site(hass: HomeAssistant, alert: AlertCall) -> tuple[Alerts, tuple[Problem, ...]]:
-    """Return the site to alert at, the oldest one if that of the call is not there, and all problems of the call."""
+async def _async_select_site(hass: HomeAssistant, alert: AlertCall) -> tuple[Alerts, tuple[Problem, ...]]:
+    """Return the site of the call, or the oldest one if that is unknown, and all problems of the call."""
     try:
-        return await async_site_called(hass, alert.site), alert.problems
+        return await async_find_site(hass, alert.site), alert.problems
     except ServiceValidationError as error:
         if alert.site is None:
             raise
         problem = Problem(code=ProblemCode.UNKNOWN_SITE, message=f"site: {error}; the oldest site was used.")
-        return await async_site_called(hass, None), (*alert.problems, problem)
+        return await async_find_site(hass, None), (*alert.problems, problem)
 
 
 async def _async_acknowledge(call: ServiceCall) -> None:
-    await call.hass.data[CALLERS].async_announced(call.context)
-    found = await _async_meant(call)
+    await call.hass.data[CALLERS].async_wait_until_announced(call.context)
+    found = await _async_find_alerts(call)
     if not found:
         raise AlertRefusedError(Code.UNKNOWN_ALERT, alert=_group(call))
     for site, alert in found:
         request = AnswerRequest(
             alert=alert,
             answer=None,
-            by=await _async_name(call),
+            by=await _async_caller_name(call),
             revision=call.data.get("revision"),
             acknowledge_for=call.data.get("for"),
-            allowed=await _async_allowed(call.hass, call.context),
+            allowed=await _async_may_decide(call.hass, call.context),
         )
         await site.async_answer(request)
 
 
 async def _async_answer(call: ServiceCall) -> None:
-    await call.hass.data[CALLERS].async_announced(call.context)
+    await call.hass.data[CALLERS].async_wait_until_announced(call.context)
     site, alert = await _async_find(call.hass, call.data["alert"])
     request = AnswerRequest(
         alert=alert,
         answer=call.data["answer"],
-        by=await _async_name(call),
+        by=await _async_caller_name(call),
         revision=call.data.get("revision"),
         note=call.data.get("note"),
-        allowed=await _async_allowed(call.hass, call.context),
+        allowed=await _async_may_decide(call.hass, call.context),
     )
     await site.async_answer(request)
 
 
 async def _async_resolve(call: ServiceCall) -> None:
-    await call.hass.data[CALLERS].async_announced(call.context)
-    for site, alert in await _async_meant(call):  # none of the group is alive: dry again without an alarm
+    await call.hass.data[CALLERS].async_wait_until_announced(call.context)
+    for site, alert in await _async_find_alerts(call):  # the group may have no open alert
         await site.async_resolve(
             alert,
-            by=await _async_name(call),
+            by=await _async_caller_name(call),
             note=call.data.get("note"),
-            allowed=await _async_allowed(call.hass, call.context),
+            allowed=await _async_may_decide(call.hass, call.context),
         )
 
 
@@ -172,18 +180,18 @@ async def _async_is_admin(call: ServiceCall) -> bool:
 
 
 async def _async_find(hass: HomeAssistant, alert: str) -> tuple[Alerts, Ulid]:
-    for site in await async_sites(hass):
+    for site in await async_loaded_sites(hass):
         if site.get(alert):
             return site, Ulid(alert)
     raise AlertRefusedError(Code.UNKNOWN_ALERT, alert=alert)
 
 
-async def _async_meant(call: ServiceCall) -> list[tuple[Alerts, Ulid]]:
-    """Return the alert the call names, or the alive ones of its group, at most one at each site."""
+async def _async_find_alerts(call: ServiceCall) -> list[tuple[Alerts, Ulid]]:
+    """Return the alert that the call names, or the open alerts of its group, at most one per site."""
     if "alert" in call.data:
         return [await _async_find(call.hass, call.data["alert"])]
     group = _group(call)
-    return [(site, alive.id) for site in await async_sites(call.hass) if (alive := site.alive_of(group))]
+    return [(site, alive.id) for site in await async_loaded_sites(call.hass) if (alive := site.alive_of(group))]
 
 
 def _group(call: ServiceCall) -> str:
@@ -193,8 +201,8 @@ def _group(call: ServiceCall) -> str:
     return group
 
 
-async def _async_name(call: ServiceCall) -> str:
-    """Return who calls, for people to read."""
+async def _async_caller_name(call: ServiceCall) -> str:
+    """Return the display name of the caller: a user, an automation or a script."""
     if call.context.user_id and (user := await call.hass.auth.async_get_user(call.context.user_id)):
         return user.name or user.id
     caller = call.hass.data[CALLERS].caller(call.context)
@@ -202,8 +210,8 @@ async def _async_name(call: ServiceCall) -> str:
     return state.name if state else caller or "Home Assistant"
 
 
-async def _async_allowed(hass: HomeAssistant, context: Context) -> Callable[[Alert], bool]:
-    """Return who may decide on an alert: automations, and users who may control all its entities."""
+async def _async_may_decide(hass: HomeAssistant, context: Context) -> Callable[[Alert], bool]:
+    """Return whether the caller may act on an alert: an automation may, a user who may control all its entities."""
     if context.user_id is None:
         return lambda _: True
     user = await hass.auth.async_get_user(context.user_id)

@@ -1,4 +1,4 @@
-"""Read a call of the action ``alert``. What is wrong with it is noted and never keeps the alert from going out."""
+"""Parser of calls of the action ``alert``; mistakes are recorded and never prevent the alert."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -26,15 +26,15 @@ from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.texts import shortened
 
 MAX_NAME = 64
-"""Characters of an answer's name."""
+"""Maximum number of characters of an answer's name."""
 MAX_ANSWERS = 10
 
-POSITIVE = vol.All(cv.positive_time_period, vol.Range(min=timedelta(seconds=1), max=timedelta(days=366)))
+POSITIVE_DURATION = vol.All(cv.positive_time_period, vol.Range(min=timedelta(seconds=1), max=timedelta(days=366)))
 """A duration of 1 second to 366 days."""
 
 
 class ProblemCode(StrEnum):
-    """What can be wrong with a call, beside what the contract has codes for."""
+    """Codes of mistakes in a call that the contract has no codes for."""
 
     INVALID_FIELD = "invalid_field"
     UNKNOWN_FIELD = "unknown_field"
@@ -55,7 +55,7 @@ _ANSWER_FIELDS = frozenset({"name", "actions", "if_interrupted"})
 _LONGEST_REASON = 200
 
 _NOT_STORED = json_dumps([{"stop": "its actions could not be stored", "error": True}])
-"""Actions in the place of those that cannot be kept: part of them might do harm."""
+"""Replaces actions that cannot be stored as a whole, because running a part of them might do harm."""
 
 _UNUSABLE = (
     vol.Invalid,
@@ -67,12 +67,12 @@ _UNUSABLE = (
     TypeError,
     ValueError,
 )
-"""What Home Assistant's validators and writers raise over a value of the wrong kind."""
+"""Exceptions that Home Assistant's validators and JSON writers raise for a value of the wrong kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What was changed or left out of a call: a stable code, and a sentence for the author of the automation."""
+    """A mistake in a call: a stable code, and a sentence for the author of the automation."""
 
     code: str
     message: str
@@ -80,7 +80,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertCall:
-    """A call made usable. ``given``: the fields it names."""
+    """A call with all mistakes corrected. ``given``: the names of its fields."""
 
     content: Content
     group: str | None
@@ -89,82 +89,82 @@ class AlertCall:
     problems: tuple[Problem, ...]
 
 
-def read_alert(
+def parse_alert_call(
     hass: HomeAssistant, data: Mapping[str, Any], *, caller: str, user: str | None, trusted: bool, rendered: bool
 ) -> AlertCall:
-    """Read the fields of one call of ``alert``; never raises for what they hold.
+    """Parse the fields of one call of ``alert``; never raises because of their values.
 
     Args:
         hass: Home Assistant, for the states of ``attach``.
-        data: The call's fields, of any kind and shape.
-        caller: Who calls, for people to read: the text of an alert without a message names it.
-        user: Whose rights the answers' actions have.
-        trusted: Whether an automation, a script or an administrator calls; others bring no actions.
-        rendered: Whether templates were rendered before the call, as an automation's are: text is then never
+        data: The fields of the call, of any type and shape.
+        caller: Display name of the caller, used as text of an alert without a message.
+        user: The user with whose rights the actions of the answers run.
+        trusted: Whether the caller is an automation, a script or an administrator; others cannot add actions.
+        rendered: Whether templates were rendered before the call, as those of automations are; text is then never
             rendered again when an answer runs.
 
     """
-    reader = _Reader(data)
+    reader = _CallParser(data)
     for name in sorted(map(str, data.keys() - _FIELDS)):
-        reader.note(ProblemCode.UNKNOWN_FIELD, f"{name}: there is no such field; it was left out.")
+        reader.note(ProblemCode.UNKNOWN_FIELD, f"{name}: unknown field; it was ignored.")
     answers = reader.answers(rendered=rendered)
     if not trusted and any(answer.has_actions for answer in answers):
-        reader.note(Code.NOT_ALLOWED, "answers: only automations, scripts and administrators bring actions.")
+        reader.note(Code.NOT_ALLOWED, "answers: only automations, scripts and administrators may add actions.")
         answers = tuple(answer for answer in answers if not answer.has_actions)
     content = Content(
         message=reader.message(caller),
-        # In doubt the louder one: an alarm that does not break a phone's silence may be lost.
-        severity=reader.field("severity", _severity, Severity.WARNING, instead=Severity.CRITICAL),
+        # An unreadable severity becomes critical: an alert that stays silent on a phone may be missed.
+        severity=reader.field("severity", _parse_severity, Severity.WARNING, instead=Severity.CRITICAL),
         entities=reader.entities("entities"),
         answers=answers,
         if_unanswered=reader.if_unanswered(answers),
-        give_up_after=reader.field("give_up_after", POSITIVE, GIVE_UP_AFTER).total_seconds(),
+        give_up_after=reader.field("give_up_after", POSITIVE_DURATION, GIVE_UP_AFTER).total_seconds(),
         data=reader.json("data"),
         attached=tuple(_attached(hass, entity) for entity in reader.entities("attach")),
         user=user,
         trusted=trusted,
     )
-    if reader.field("policy", text_of, DEFAULT_POLICY) != DEFAULT_POLICY:
+    if reader.field("policy", parse_text, DEFAULT_POLICY) != DEFAULT_POLICY:
         reader.note(
-            ProblemCode.UNKNOWN_POLICY, f"policy: there is no policy “{data['policy']}”; the default policy was used."
+            ProblemCode.UNKNOWN_POLICY, f"policy: unknown policy “{data['policy']}”; the default policy was used."
         )
     return AlertCall(
         content=content,
-        group=reader.field("group", text_of, None),
-        site=reader.field("site", text_of, None),
+        group=reader.field("group", parse_text, None),
+        site=reader.field("site", parse_text, None),
         given=frozenset(map(str, data)),
         problems=tuple(reader.problems),
     )
 
 
-def text_of(value: object) -> str:
-    """Return a text as it is stored, e.g. a group: without blanks around it, of at most ``MAX_MESSAGE`` characters.
+def parse_text(value: object) -> str:
+    """Return a text without surrounding blanks, cut to ``MAX_MESSAGE`` characters, as it is stored.
 
-    Raises ``vol.Invalid`` if nothing is left.
+    Raises ``vol.Invalid`` if the text is empty.
     """
-    text = _plain(cv.string(value)).strip()
+    text = _without_surrogates(cv.string(value)).strip()
     if not text:
         raise vol.Invalid("it is empty")
     return shortened(text, MAX_MESSAGE)
 
 
-def answer_name(value: object) -> str:
-    """Return the name of an answer as it is stored, of at most ``MAX_NAME`` characters; raise as ``text_of``."""
-    return shortened(text_of(value), MAX_NAME)
+def parse_answer_name(value: object) -> str:
+    """Return the name of an answer, cut to ``MAX_NAME`` characters; raise like ``parse_text``."""
+    return shortened(parse_text(value), MAX_NAME)
 
 
-class _Reader:
-    """Reads one field after the other and notes what was wrong."""
+class _CallParser:
+    """Parses the fields of one call and records mistakes."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         self._data = data
         self.problems: list[Problem] = []
 
     def note(self, code: str, message: str) -> None:
-        self.problems.append(Problem(code=code, message=shortened(_plain(message), _LONGEST_REASON)))
+        self.problems.append(Problem(code=code, message=shortened(_without_surrogates(message), _LONGEST_REASON)))
 
     def field[T](self, name: str, parse: Callable[[Any], T], default: T, *, instead: T | None = None) -> T:
-        """Return a field as ``parse`` reads it, ``default`` if it is not given, ``instead`` if it cannot be read."""
+        """Return a field parsed by ``parse``, ``default`` if it is missing, ``instead`` if it is invalid."""
         value = self._data.get(name)
         if value is None:
             return default
@@ -172,19 +172,19 @@ class _Reader:
             return parse(value)
         except _UNUSABLE as error:
             used = default if instead is None else instead
-            self.note(ProblemCode.INVALID_FIELD, f"{name}: {error}; {_shown(used)} was used.")
+            self.note(ProblemCode.INVALID_FIELD, f"{name}: {error}; {_format_value(used)} was used.")
             return used
 
     def message(self, caller: str) -> str:
-        """Return what people read: never nothing."""
+        """Return the message, which is never empty."""
         value = self._data.get("message")
-        text = _plain(str(value)).strip() if value is not None else ""
+        text = _without_surrogates(str(value)).strip() if value is not None else ""
         if not isinstance(value, str) or not text:
-            self.note(ProblemCode.INVALID_FIELD, "message: it is missing, empty or no text.")
+            self.note(ProblemCode.INVALID_FIELD, "message: it is missing, empty or not a text.")
         return shortened(text or f"Alert from {caller}", MAX_MESSAGE)
 
     def entities(self, name: str) -> tuple[str, ...]:
-        """Return the entity ids of a field: a list, or one text with commas."""
+        """Return the entity ids of a field, given as a list or as one comma-separated text."""
         value = self._data.get(name)
         if value is None:
             return ()
@@ -194,26 +194,27 @@ class _Reader:
             try:
                 found[cv.entity_id(item.strip() if isinstance(item, str) else item)] = None
             except _UNUSABLE:
-                self.note(ProblemCode.INVALID_FIELD, f"{name}: “{item}” is no entity; it was left out.")
+                self.note(ProblemCode.INVALID_FIELD, f"{name}: “{item}” is not an entity id; it was ignored.")
         if len(found) > MAX_ENTITIES:
-            self.note(Code.TOO_LARGE, f"{name}: {len(found)} entities are given; the first {MAX_ENTITIES} were used.")
+            self.note(Code.TOO_LARGE, f"{name}: {len(found)} entities were given; the first {MAX_ENTITIES} were used.")
         return tuple(found)[:MAX_ENTITIES]
 
     def answers(self, *, rendered: bool) -> tuple[Answer, ...]:
-        """Return the answers, each under a name of its own."""
+        """Return the answers, each with a unique name."""
         value = self._data.get("answers")
         items = [] if value is None else value if isinstance(value, list | tuple) else [value]
         found: dict[str, Answer] = {}
         for index, item in enumerate(items):
             if len(found) == MAX_ANSWERS:
                 self.note(
-                    ProblemCode.TOO_MANY_ANSWERS, f"answers: {len(items)} are given; the first {MAX_ANSWERS} were used."
+                    ProblemCode.TOO_MANY_ANSWERS,
+                    f"answers: {len(items)} were given; the first {MAX_ANSWERS} were used.",
                 )
                 break
             path = f"answers[{index}]"
             fields = item if isinstance(item, Mapping) else {"name": item}
             for unknown in sorted(map(str, fields.keys() - _ANSWER_FIELDS)):
-                self.note(ProblemCode.UNKNOWN_FIELD, f"{path}.{unknown}: there is no such field; it was left out.")
+                self.note(ProblemCode.UNKNOWN_FIELD, f"{path}.{unknown}: unknown field; it was ignored.")
             name = self._answer_name(path, fields, index, found)
             found[name] = Answer(
                 name=name,
@@ -223,30 +224,33 @@ class _Reader:
         return tuple(found.values())
 
     def if_unanswered(self, answers: Sequence[Answer]) -> str | None:
-        """Return the name of the answer that runs when nobody answers."""
-        name = self.field("if_unanswered", answer_name, None)
+        """Return the name of the answer whose actions run if nobody answers; None if it is not offered."""
+        name = self.field("if_unanswered", parse_answer_name, None)
         names = [answer.name for answer in answers]
         if name is None or name in names:
             return name
-        self.note(Code.NOT_OFFERED, f"if_unanswered: “{name}” is none of the answers ({', '.join(names) or 'none'}).")
+        self.note(
+            Code.NOT_OFFERED,
+            f"if_unanswered: “{name}” is not one of the answers ({', '.join(names) or 'none'}).",
+        )
         return None
 
     def json(self, name: str) -> str | None:
-        """Return a mapping as JSON."""
+        """Return a mapping field as JSON text."""
         value = self._data.get(name)
         if value is None:
             return None
         if not isinstance(value, Mapping):
-            self.note(ProblemCode.INVALID_FIELD, f"{name}: it must be a mapping; it was left out.")
+            self.note(ProblemCode.INVALID_FIELD, f"{name}: it must be a mapping; it was ignored.")
             return None
         return self._json(name, self._bounded(name, value))
 
     def _answer_name(self, path: str, fields: Mapping[Any, Any], index: int, taken: Mapping[str, Answer]) -> str:
         try:
-            given = text_of(fields.get("name"))
+            given = parse_text(fields.get("name"))
         except _UNUSABLE:
             given = ""
-        name = answer_name(given or f"Answer {index + 1}")
+        name = parse_answer_name(given or f"Answer {index + 1}")
         if name != given:
             self.note(
                 ProblemCode.INVALID_FIELD, f"{path}: its name must have 1 to {MAX_NAME} characters; it is now “{name}”."
@@ -273,7 +277,7 @@ class _Reader:
             return IfInterrupted.SKIP
 
     def _actions(self, path: str, value: object, *, rendered: bool) -> str:
-        """Return a script sequence as JSON; one that is not valid too: it is checked when it runs, and fails then."""
+        """Return a script sequence as JSON text, also an invalid one, whose answer fails when it runs."""
         actions = cv.ensure_list(value)
         if not actions:
             return "[]"
@@ -285,7 +289,7 @@ class _Reader:
             kept = escape_templates(kept)
         try:
             cv.SCRIPT_SCHEMA(copy.deepcopy(kept))
-        except _UNUSABLE as error:  # its sentence would quote the value, which may be a secret
+        except _UNUSABLE as error:  # the error message would quote the value, which may be a secret
             where = "".join(f"[{part}]" for part in getattr(error, "path", ()))
             self.note(
                 ProblemCode.INVALID_ACTIONS, f"{path}.actions{where}: not valid. The answer can be given, but fails."
@@ -293,7 +297,7 @@ class _Reader:
         return self._json(f"{path}.actions", kept) or _NOT_STORED
 
     def _bounded(self, path: str, value: object) -> Any:  # noqa: ANN401 - JSON
-        """Return ``value`` as JSON that every writer takes."""
+        """Return ``value`` as a structure that every JSON writer accepts."""
 
         def note(where: str, reason: str) -> None:
             self.note(ProblemCode.INVALID_FIELD, f"{path}{where[1:]} {reason}.")
@@ -301,24 +305,24 @@ class _Reader:
         return bounded(value, note_fn=note, default_fn=json_encoder_default)
 
     def _json(self, path: str, value: object) -> str | None:
-        """Return JSON as text; None if it is too long."""
+        """Return ``value`` as JSON text; None if it is too long."""
         text = json_dumps(value)
         if len(text) <= MAX_TEXT:
             return text
-        self.note(Code.TOO_LARGE, f"{path}: its JSON is longer than {MAX_TEXT} characters; it was left out.")
+        self.note(Code.TOO_LARGE, f"{path}: its JSON is longer than {MAX_TEXT} characters; it was ignored.")
         return None
 
 
-def _plain(text: str) -> str:
-    """Return ``text`` without halves of surrogate pairs, which UTF-8 cannot hold (RFC 3629, section 3)."""
+def _without_surrogates(text: str) -> str:
+    """Return ``text`` without lone surrogates, which UTF-8 cannot represent (RFC 3629, section 3)."""
     return str(bounded(text))
 
 
-def _severity(value: object) -> Severity:
+def _parse_severity(value: object) -> Severity:
     return Severity(str(value).strip().lower())
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     return "nothing" if value is None else str(value)
 
 
@@ -326,4 +330,4 @@ def _attached(hass: HomeAssistant, entity: str) -> Attached:
     state = hass.states.get(entity)
     if state is None:
         return Attached(entity=entity, state=STATE_UNAVAILABLE, since=dt_util.utcnow())
-    return Attached(entity=entity, state=_plain(state.state), since=state.last_changed)
+    return Attached(entity=entity, state=_without_surrogates(state.state), since=state.last_changed)

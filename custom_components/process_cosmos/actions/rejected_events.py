@@ -1,4 +1,4 @@
-"""The actions about events a destination refused for good: list them, send them again, discard them."""
+"""Actions for permanently rejected events: list, send again, discard."""
 
 import uuid
 from functools import partial
@@ -19,7 +19,7 @@ from custom_components.process_cosmos.contract.destinations import (
 )
 from custom_components.process_cosmos.gateway.destination_texts import label_of
 
-from .site_lookup import async_link_called
+from .site_lookup import async_find_coordinator
 
 LIST_REJECTED: Final = "list_rejected"
 SEND_AGAIN: Final = "send_again"
@@ -31,14 +31,14 @@ _LARGEST = (1 << 63) - 1
 _NUMBER = vol.All(vol.Coerce(int), vol.Range(min=0, max=_LARGEST))
 _SITE: dict[Any, Any] = {vol.Optional("site"): cv.string}
 _LIST_SCHEMA = vol.Schema({**_SITE, vol.Optional("after", default=0): _NUMBER})
-# A list that came out empty means nothing, not everything: it is refused.
+# An empty list, for example from a template, must not mean all events: it is refused.
 _NUMBERS = vol.All(cv.ensure_list, vol.Length(min=1, max=MOST_NUMBERS), [_NUMBER])
 _SETTLE_SCHEMA = vol.Schema({**_SITE, vol.Optional("numbers"): _NUMBERS})
 
 
 @callback
 def async_setup_rejected(hass: HomeAssistant) -> None:
-    """Register the actions, for administrators and automations."""
+    """Register the actions for administrators and automations."""
     register = partial(async_register_admin_service, hass, DOMAIN)
     register(LIST_REJECTED, _async_list, _LIST_SCHEMA, supports_response=SupportsResponse.ONLY)
     register(SEND_AGAIN, _async_send_again, _SETTLE_SCHEMA)
@@ -46,7 +46,7 @@ def async_setup_rejected(hass: HomeAssistant) -> None:
 
 
 async def _async_list(call: ServiceCall) -> ServiceResponse:
-    link = await async_link_called(call.hass, call.data.get("site"))
+    link = await async_find_coordinator(call.hass, call.data.get("site"))
     reply = await link.async_request(ListRejected(id=uuid.uuid4().hex, after=call.data["after"]))
     events = reply.events if isinstance(reply, RejectedEvents) else ()
     labels = {each.name: label_of(each) for each in link.status.status.links} if link.status else {}
@@ -54,12 +54,12 @@ async def _async_list(call: ServiceCall) -> ServiceResponse:
 
 
 async def _async_send_again(call: ServiceCall) -> None:
-    link = await async_link_called(call.hass, call.data.get("site"))
+    link = await async_find_coordinator(call.hass, call.data.get("site"))
     await link.async_request(SendAgain(id=uuid.uuid4().hex, numbers=_numbers(call)))
 
 
 async def _async_discard(call: ServiceCall) -> None:
-    link = await async_link_called(call.hass, call.data.get("site"))
+    link = await async_find_coordinator(call.hass, call.data.get("site"))
     await link.async_request(DiscardRejected(id=uuid.uuid4().hex, numbers=_numbers(call)))
 
 

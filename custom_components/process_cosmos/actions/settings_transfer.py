@@ -1,4 +1,4 @@
-"""The actions that carry a site's settings to another one: export them without secrets, import what is there too."""
+"""Actions that export the settings of a site without secrets, and import them at another site."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -22,19 +22,19 @@ from custom_components.process_cosmos.const import (
 )
 from custom_components.process_cosmos.contract.destinations import DestinationKind, EventKind
 from custom_components.process_cosmos.data import CosmosConfigEntry
-from custom_components.process_cosmos.flows.forms import CONF_KINDS, destination, free_name
+from custom_components.process_cosmos.flows.forms import CONF_KINDS, choose_name, destination_request
 from custom_components.process_cosmos.flows.pairing_line import PastedLineError
 from custom_components.process_cosmos.gateway.client import GatewayError
 from custom_components.process_cosmos.gateway.destination_texts import label_of
 from custom_components.process_cosmos.workflows import workflows
 
-from .site_lookup import async_entry_called
+from .site_lookup import async_find_entry
 
 EXPORT_SETTINGS: Final = "export_settings"
 IMPORT_SETTINGS: Final = "import_settings"
 
 VERSION: Final = 1
-"""Of what is exported; docs/settings.md says what stands in it."""
+"""Version of the exported format, which docs/settings.md describes."""
 
 _MOST = 100
 _NAMES = vol.All([vol.All(cv.string, vol.Length(min=1, max=255))], vol.Length(max=_MOST))
@@ -71,7 +71,7 @@ _IMPORT_SCHEMA = vol.Schema(
 
 @callback
 def async_setup_transfer(hass: HomeAssistant) -> None:
-    """Register the actions, for administrators."""
+    """Register the actions for administrators."""
     register = partial(async_register_admin_service, hass, DOMAIN)
     only = SupportsResponse.ONLY
     register(EXPORT_SETTINGS, _async_export, vol.Schema(_SITE), supports_response=only)
@@ -79,10 +79,10 @@ def async_setup_transfer(hass: HomeAssistant) -> None:
 
 
 async def _async_export(call: ServiceCall) -> ServiceResponse:
-    entry = await async_entry_called(call.hass, call.data.get("site"))
+    entry = await async_find_entry(call.hass, call.data.get("site"))
     link = entry.runtime_data.coordinator
     status = link.status if link else None
-    copies = await workflows.async_copies(call.hass)
+    copies = await workflows.async_find_copies(call.hass)
     return {
         "version": VERSION,
         "title": entry.title,
@@ -106,31 +106,31 @@ async def _async_export(call: ServiceCall) -> ServiceResponse:
 
 
 async def _async_import(call: ServiceCall) -> ServiceResponse:
-    """Take what can be taken; the reply names the rest, each with a code."""
-    entry = await async_entry_called(call.hass, call.data.get("site"))
-    settings = _read(call.data["settings"])
-    taken: list[JsonValueType] = []
-    left: list[JsonValueType] = []
+    """Import everything that exists here; the response lists the rest, each with a code."""
+    entry = await async_find_entry(call.hass, call.data.get("site"))
+    settings = _parse_settings(call.data["settings"])
+    imported: list[JsonValueType] = []
+    skipped: list[JsonValueType] = []
 
-    def sort(what: str, code: str | None) -> bool:
+    def record(what: str, code: str | None) -> bool:
         if code is None:
-            taken.append(what)
+            imported.append(what)
         else:
-            left.append({"what": what, "code": code})
+            skipped.append({"what": what, "code": code})
         return code is None
 
     phones = phones_by_name(call.hass)
-    found = [phones[name] for name in settings[CONF_PHONES] if sort(name, None if name in phones else "no_phone")]
+    found = [phones[name] for name in settings[CONF_PHONES] if record(name, None if name in phones else "no_phone")]
     entities = [
         entity
         for entity in settings[CONF_NOTIFY_ENTITIES]
-        if sort(entity, None if call.hass.states.get(entity) else "no_entity")
+        if record(entity, None if call.hass.states.get(entity) else "no_entity")
     ]
     names = list(entry.options[CONF_DESTINATIONS])
     for wanted in settings[CONF_DESTINATIONS]:
-        sort(wanted["name"], await _async_add_destination(entry, wanted, call.data["secrets"], names))
+        record(wanted["name"], await _async_add_destination(entry, wanted, call.data["secrets"], names))
     for name, code in (await _async_install(call.hass, settings["blueprints"])).items():
-        sort(name, code)
+        record(name, code)
     options = {
         CONF_PHONES: list(dict.fromkeys([*entry.options[CONF_PHONES], *found])),
         CONF_NOTIFY_ENTITIES: list(dict.fromkeys([*entry.options[CONF_NOTIFY_ENTITIES], *entities])),
@@ -139,11 +139,11 @@ async def _async_import(call: ServiceCall) -> ServiceResponse:
     }
     if call.hass.config_entries.async_update_entry(entry, options=as_options(call.hass, {**entry.options, **options})):
         call.hass.config_entries.async_schedule_reload(entry.entry_id)
-    return {"taken": taken, "left": left}
+    return {"taken": imported, "left": skipped}
 
 
-def _read(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Read exported settings; raise ``ServiceValidationError`` if they are none, or of a version nobody here knows."""
+def _parse_settings(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Validate exported settings; raise ``ServiceValidationError`` if they are malformed or of a newer version."""
     version = document.get("version")
     if isinstance(version, int) and version > VERSION:
         raise _refused("settings_too_new", version=str(version))
@@ -161,7 +161,7 @@ def _refused(key: str, **placeholders: str) -> ServiceValidationError:
 async def _async_add_destination(
     entry: CosmosConfigEntry, wanted: Mapping[str, Any], secrets: Mapping[str, Mapping[str, str]], names: list[str]
 ) -> str | None:
-    """Set a destination up with its secrets; return why not. It gets a name of this site, which ``names`` then has."""
+    """Set up a destination with its secrets and append its new name to ``names``; return an error code or None."""
     link = entry.runtime_data.coordinator
     if link is None:
         return "no_app"
@@ -169,9 +169,9 @@ async def _async_add_destination(
         return "secret_missing"
     try:
         answer = {**secrets[wanted["name"]], CONF_KINDS: wanted[CONF_KINDS]}
-        name = free_name(wanted["kind"], names)
-        request = destination(wanted["kind"], answer, name, wanted.get("label"))
-        await link.async_ask(request)
+        name = choose_name(wanted["kind"], names)
+        request = destination_request(wanted["kind"], answer, name, wanted.get("label"))
+        await link.async_send_request(request)
     except KeyError:
         return "secret_missing"
     except (GatewayError, PastedLineError) as error:
@@ -181,8 +181,8 @@ async def _async_add_destination(
 
 
 async def _async_install(hass: HomeAssistant, names: list[str]) -> Mapping[str, str | None]:
-    """Install the blueprints that are wanted and offered here; return by name why not."""
-    copies = await workflows.async_copies(hass)
+    """Install the offered blueprints among ``names``; return an error code or None by name."""
+    copies = await workflows.async_find_copies(hass)
     if any(copies.get(name) == [] for name in names):
         try:
             await workflows.async_install(hass)

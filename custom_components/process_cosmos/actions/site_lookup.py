@@ -1,4 +1,4 @@
-"""Which site an action or a phone's button means."""
+"""Lookup of the site that an action or a notification button refers to."""
 
 import asyncio
 import contextlib
@@ -14,11 +14,11 @@ from custom_components.process_cosmos.coordinator import CosmosCoordinator
 from custom_components.process_cosmos.data import CosmosConfigEntry
 
 READY_WITHIN = 30.0
-"""Seconds an action waits for a site that is being set up, reloaded or unloaded: options are changed at any time."""
+"""Seconds that an action waits for a site that is being set up, reloaded or unloaded."""
 
 
-async def async_entry_called(hass: HomeAssistant, site: str | None) -> CosmosConfigEntry:
-    """Return the site of this entry id, without one the oldest. Raise Home Assistant's error if it is not loaded."""
+async def async_find_entry(hass: HomeAssistant, site: str | None) -> CosmosConfigEntry:
+    """Return the entry with this id, or the oldest loaded one; raise Home Assistant's error if it is not loaded."""
     entries: list[CosmosConfigEntry] = hass.config_entries.async_entries(DOMAIN)
     entries.sort(key=lambda entry: entry.created_at)
     for entry in entries:
@@ -29,34 +29,34 @@ async def async_entry_called(hass: HomeAssistant, site: str | None) -> CosmosCon
     return found
 
 
-async def async_site_called(hass: HomeAssistant, site: str | None) -> Alerts:
-    """Return the alerts of the site called, as ``async_entry_called`` finds it."""
-    return _alerts(await async_entry_called(hass, site))
+async def async_find_site(hass: HomeAssistant, site: str | None) -> Alerts:
+    """Return the alerts of the site that ``async_find_entry`` finds."""
+    return _alerts(await async_find_entry(hass, site))
 
 
-async def async_link_called(hass: HomeAssistant, site: str | None) -> CosmosCoordinator:
-    """Return the link of the site with this entry id, without one of the only site that has the app.
+async def async_find_coordinator(hass: HomeAssistant, site: str | None) -> CosmosCoordinator:
+    """Return the coordinator of the site with this entry id, or of the only site with the app.
 
-    Raises ``ServiceValidationError``.
+    Raises ``ServiceValidationError`` if there is none or more than one.
     """
     entries: list[CosmosConfigEntry] = hass.config_entries.async_entries(DOMAIN)
     loaded = [entry for entry in entries if site in (None, entry.entry_id) and await _async_is_loaded(entry)]
     links = [link for entry in loaded if (link := entry.runtime_data.coordinator)]
     if site is not None and not loaded:
-        async_get_config_entry(hass, DOMAIN, site)  # says what is wrong with it
+        async_get_config_entry(hass, DOMAIN, site)  # raises with the reason
     if len(links) != 1:
         key = "several_sites" if links else "no_app"
         raise ServiceValidationError(translation_domain=DOMAIN, translation_key=key)
     return links[0]
 
 
-async def async_sites(hass: HomeAssistant) -> list[Alerts]:
-    """Return all sites that are loaded, or will be in a moment."""
+async def async_loaded_sites(hass: HomeAssistant) -> list[Alerts]:
+    """Return the alerts of all sites, after waiting for those that are being set up."""
     return [_alerts(entry) for entry in hass.config_entries.async_entries(DOMAIN) if await _async_is_loaded(entry)]
 
 
 async def _async_is_loaded(entry: CosmosConfigEntry) -> bool:
-    """Say whether ``entry`` is loaded, once nobody loads or unloads it."""
+    """Wait until ``entry`` is neither being loaded nor unloaded; return whether it is loaded."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(READY_WITHIN), entry.setup_lock:
             pass

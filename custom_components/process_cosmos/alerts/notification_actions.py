@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from homeassistant.core import Context, Event, HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError
 
-from custom_components.process_cosmos.actions.site_lookup import async_sites
+from custom_components.process_cosmos.actions.site_lookup import async_loaded_sites
 from custom_components.process_cosmos.contract.identifiers import PHONE
 
 from .decisions import AnswerRequest
@@ -29,8 +29,8 @@ def listen_to_buttons(hass: HomeAssistant, async_allowed: Permission) -> None:
 
 
 async def _async_site_of(hass: HomeAssistant, button: Button) -> Alerts | None:
-    """Return the site that has the button's alert, otherwise any site, which refuses it as an unknown alert."""
-    sites = await async_sites(hass)
+    """Return the site that rang; any other can still say that it does not know the alert."""
+    sites = await async_loaded_sites(hass)
     return next((site for site in sites if site.get(button.alert)), sites[0] if sites else None)
 
 

@@ -14,7 +14,7 @@ from custom_components.process_cosmos.contract.devices import Subscribe
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.identifiers import NotificationKey, Position, Ulid
 from custom_components.process_cosmos.contract.session import Receipt
-from custom_components.process_cosmos.flows.gateway_requests import Found, async_connect
+from custom_components.process_cosmos.flows.gateway_requests import GatewayAccess, async_connect
 from custom_components.process_cosmos.gateway.client import GatewayError, Session
 
 from .gateway_sync import GatewaySync
@@ -44,8 +44,8 @@ class NoNotifications:
         """Do nothing: the site is being deleted."""
 
 
-async def async_resolve_all(hass: HomeAssistant, entry: ConfigEntry, found: Found) -> None:
-    """Resolve the open alerts of ``entry``, which is not loaded, at its app, and wait up to 5 s for delivery.
+async def async_resolve_all(hass: HomeAssistant, entry: ConfigEntry, found: GatewayAccess) -> None:
+    """Resolve what is alive at the app of ``entry``, which is not loaded, and give destinations a moment to hear of it.
 
     An unreachable app keeps them until the next site that connects to it closes them (``alerts/merge.py``).
     """
@@ -65,8 +65,8 @@ async def async_resolve_all(hass: HomeAssistant, entry: ConfigEntry, found: Foun
         await journal.async_close()
 
 
-async def _async_hand_over(hass: HomeAssistant, entry: ConfigEntry, found: Found, journal: Journal) -> None:
-    """Send the pending records and the resolutions; raise ``TimeoutError`` if the app does not apply them in 5 s."""
+async def _async_hand_over(hass: HomeAssistant, entry: ConfigEntry, found: GatewayAccess, journal: Journal) -> None:
+    """Send what the app has not heard of, and that all is over; raise ``TimeoutError`` if it is not applied in time."""
     async with await async_connect(hass, found, run=journal.run, entry=entry.entry_id) as session:
         if session.hello.entry not in (None, entry.entry_id):
             return  # the app serves another site now, whose alerts must stay open

@@ -1,1 +1,1 @@
-"""The steps of the config, options and repair flows."""
+"""Steps and forms of the config, options and repair flows."""

@@ -1,4 +1,4 @@
-"""Brings the app up through the Supervisor: adds our repository, installs, starts, learns where it answers."""
+"""Installation of the app through the Supervisor: repository, installation, start and discovery."""
 
 import asyncio
 import contextlib
@@ -19,102 +19,103 @@ from custom_components.process_cosmos.const import DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.gateway.client import GatewayAwayError, GatewayError
 
-from .gateway_requests import Found, async_ask
+from .gateway_requests import GatewayAccess, async_send_requests
 
 REPOSITORY: Final = "https://github.com/process-cosmos/process-cosmos"
 _REPOSITORY_SLUG = hashlib.sha1(REPOSITORY.encode(), usedforsecurity=False).hexdigest()[:8]
 SLUG: Final = f"{_REPOSITORY_SLUG}_process_cosmos"
-"""What the Supervisor calls the app: the repository's address, hashed, and the app's own slug."""
+"""The Supervisor's name of the app: a hash of the repository's address, and the slug of the app."""
 
 NOT_INSTALLED = "app_not_installed"
 NOT_STARTED = "app_not_started"
 SILENT = "app_silent"
 
 LISTED_WITHIN = 120.0
-"""Seconds the Supervisor may take to fetch our repository; its client gives up on it long before."""
+"""Seconds that the Supervisor may take to fetch our repository; its client times out much earlier."""
 
 ANSWERS_WITHIN = 90.0
-"""Seconds until an app that was started has to answer."""
+"""Seconds within which a started app has to respond."""
 
 LOOK_AGAIN = 1.0
+"""Seconds between two checks."""
 
 _FOR_GOOD = frozenset({Code.OTHER_HOME_ASSISTANT, Code.SCHEMA_TOO_OLD, Code.SCHEMA_TOO_NEW})
-"""Refusals that waiting does not end; others may come from a message of an earlier run of the app."""
+"""Permanent refusals; others may be caused by a discovery message of an earlier run of the app."""
 
 
 @singleton(f"{DOMAIN}_app_manager")
 @callback
 def app_manager(hass: HomeAssistant) -> AddonManager:
-    """Return the one manager of the app."""
+    """Return the single manager of the app."""
     return AddonManager(hass, LOGGER, "Process Cosmos", SLUG)
 
 
-def is_beside(hass: HomeAssistant, data: Mapping[str, Any]) -> bool:
-    """Whether the gateway of a config entry's ``data`` is the app that the Supervisor runs beside us."""
+def is_supervised_app(hass: HomeAssistant, data: Mapping[str, Any]) -> bool:
+    """Return whether the gateway in a config entry's ``data`` is the app that our Supervisor runs."""
     return is_hassio(hass) and str(data[CONF_URL]).startswith("http://")
 
 
 async def async_install(hass: HomeAssistant) -> None:
-    """Install the app unless it is; raise ``GatewayAwayError`` with the Supervisor's reason."""
-    async with _refused(NOT_INSTALLED):
+    """Install the app if it is missing; raise ``GatewayAwayError`` with the Supervisor's reason."""
+    async with _supervisor_errors(NOT_INSTALLED):
         if not await _is_missing(hass):
             return
         await _add_repository(hass)
-        # Asked again: an installation begun in a dialog that was closed may have ended meanwhile.
+        # Checked again: an installation started in a closed dialog may have finished meanwhile.
         if await _is_missing(hass):
-            # Shielded: who closes the dialog and opens another meets the same installation, not a second one.
+            # Shielded: a dialog that is closed and opened again continues the same installation.
             await asyncio.shield(app_manager(hass).async_schedule_install_addon())
 
 
-async def async_start(hass: HomeAssistant) -> Found:
-    """Start the app unless it runs, and return it once it answers; raise ``GatewayError``."""
-    async with _refused(NOT_STARTED):
+async def async_start(hass: HomeAssistant) -> GatewayAccess:
+    """Start the app if it is not running, and return it once it responds; raise ``GatewayError``."""
+    async with _supervisor_errors(NOT_STARTED):
         manager = app_manager(hass)
         if (await manager.async_get_addon_info()).state is not AddonState.RUNNING:
             await asyncio.shield(manager.async_schedule_start_addon())
     until = hass.loop.time() + ANSWERS_WITHIN
     while True:
         try:
-            return await _answering(hass)
+            return await _async_check_app(hass)
         except GatewayError as error:
             if error.code in _FOR_GOOD or hass.loop.time() > until:
                 raise
         await asyncio.sleep(LOOK_AGAIN)
 
 
-async def async_discovered(hass: HomeAssistant, url: str | None = None) -> Found | None:
-    """Return the app that runs and has announced itself, at ``url`` if one is given; None if the Supervisor has none.
+async def async_find_app(hass: HomeAssistant, url: str | None = None) -> GatewayAccess | None:
+    """Return the running app that has announced itself (at ``url`` if given); None if there is none.
 
-    Ours comes before one of another repository.
+    An app from our repository is preferred to one from another repository.
     """
     try:
         messages = await get_supervisor_client(hass).discovery.list()
     except SupervisorError as error:
-        LOGGER.debug("The Supervisor lists no discovery messages: %s", error)
+        LOGGER.debug("Could not list the discovery messages of the Supervisor: %s", error)
         return None
     announced = sorted((each for each in messages if each.service == DOMAIN), key=lambda each: each.addon != SLUG)
-    found = (Found.discovered(each.config) for each in announced)
+    found = (GatewayAccess.from_discovery(each.config) for each in announced)
     return next((app for app in found if app and url in (None, app.url)), None)
 
 
 async def async_lacks_broker(hass: HomeAssistant) -> bool:
-    """Whether the Supervisor knows that there is no MQTT broker for the app: none announced, none in its options."""
+    """Return whether the app has no MQTT broker: none announced to the Supervisor, none in the app's options."""
     if not is_hassio(hass):
         return False
     try:
         messages = await get_supervisor_client(hass).discovery.list()
         info = await app_manager(hass).async_get_addon_info()
     except (SupervisorError, AddonError) as error:
-        LOGGER.debug("The Supervisor does not say whether there is a broker: %s", error)
+        LOGGER.debug("Could not find out whether there is an MQTT broker: %s", error)
         return False
     return "mqtt_host" not in info.options and all(message.service != "mqtt" for message in messages)
 
 
-async def _answering(hass: HomeAssistant) -> Found:
-    found = await async_discovered(hass)
+async def _async_check_app(hass: HomeAssistant) -> GatewayAccess:
+    found = await async_find_app(hass)
     if found is None:
         raise GatewayAwayError(SILENT, "The app has not announced itself")
-    await async_ask(hass, found)
+    await async_send_requests(hass, found)
     return found
 
 
@@ -130,7 +131,7 @@ async def _add_repository(hass: HomeAssistant) -> None:
 
     if await is_listed():
         return
-    with contextlib.suppress(SupervisorTimeoutError):  # it goes on fetching
+    with contextlib.suppress(SupervisorTimeoutError):  # the Supervisor continues to fetch it
         await store.add_repository(StoreAddRepository(repository=REPOSITORY))
     until = hass.loop.time() + LISTED_WITHIN
     while not await is_listed():
@@ -140,8 +141,8 @@ async def _add_repository(hass: HomeAssistant) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _refused(code: str) -> AsyncIterator[None]:
-    """Translate what the Supervisor refused."""
+async def _supervisor_errors(code: str) -> AsyncIterator[None]:
+    """Translate errors of the Supervisor into ``GatewayAwayError`` with ``code``."""
     try:
         yield
     except (AddonError, SupervisorError) as error:

@@ -1,4 +1,4 @@
-"""The steps that add a destination, in the set-up and in the options: the form, the test, what to do if it fails."""
+"""Flow steps that add and test a destination, shared by the config flow and the options flow."""
 
 import uuid
 from abc import abstractmethod
@@ -16,7 +16,7 @@ from custom_components.process_cosmos.contract.destinations import (
 )
 from custom_components.process_cosmos.contract.messages import Request
 from custom_components.process_cosmos.gateway.client import Reply
-from custom_components.process_cosmos.gateway.destination_texts import reason_words
+from custom_components.process_cosmos.gateway.destination_texts import reason_sentence
 from custom_components.process_cosmos.texts import quoted
 
 from . import forms
@@ -25,112 +25,116 @@ from .pairing_line import PastedLineError
 _LONGEST_REPLY = 300
 
 
-def outcome(hass: HomeAssistant, label: str, tested: DestinationTested) -> Mapping[str, str]:
-    """Return what a dialog says of a test that was not confirmed: what it means, and what the far side replied."""
+def test_placeholders(hass: HomeAssistant, label: str, tested: DestinationTested) -> Mapping[str, str]:
+    """Return the placeholders that describe an unconfirmed test: meaning of the result and reply of the receiver."""
     status = f"HTTP {tested.status}" if tested.status else ""
     reply = ": ".join(part for part in (status, quoted(tested.reply, _LONGEST_REPLY)) if part)
     return {
         "destination": label,
-        "meaning": reason_words(hass, tested.reason or "unknown"),
+        "meaning": reason_sentence(hass, tested.reason or "unknown"),
         "reply": reply or "-",
     }
 
 
 class AddDestinationSteps(ConfigEntryBaseFlow):
-    """A flow that can add a destination. It is set at the gateway first, then tested, then kept by the flow."""
+    """A flow that can add a destination: set at the gateway first, then tested, then saved by the flow."""
 
     _adding: str | None = None
-    """The name of the destination that is set at the gateway, and not kept yet."""
+    """The name of the destination that is set at the gateway, but not saved yet."""
     _label = ""
     _typed: Mapping[str, Any] | None = None
     _tested: DestinationTested
-    """The last test that was made."""
+    """The result of the last test."""
     _tested_name = ""
 
     @abstractmethod
-    async def _ask(self, request: Request) -> Reply:
-        """Ask the gateway; raise ``GatewayError``."""
+    async def _send_request(self, request: Request) -> Reply:
+        """Send a request to the gateway and return its reply; raise ``GatewayError``."""
 
     @abstractmethod
-    async def _added(self, name: str) -> ConfigFlowResult:
-        """Keep the destination, and go on."""
-
-    @property
-    @abstractmethod
-    def _names(self) -> Collection[str]:
-        """The names that are taken."""
+    async def _save_destination(self, name: str) -> ConfigFlowResult:
+        """Save the destination and continue with the next step."""
 
     @property
     @abstractmethod
-    def _labels(self) -> Collection[str]:
-        """The labels that are taken."""
+    def _destination_names(self) -> Collection[str]:
+        """The names already in use."""
+
+    @property
+    @abstractmethod
+    def _destination_labels(self) -> Collection[str]:
+        """The labels already in use."""
 
     async def async_step_webhook(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask for the address of a webhook, then test it."""
-        return await self._add(DestinationKind.WEBHOOK, user_input)
+        return await self._add_destination(DestinationKind.WEBHOOK, user_input)
 
     async def async_step_cloud(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask for the one-time code of a cloud endpoint. The enrolment is the test."""
-        return await self._add(DestinationKind.CLOUD, user_input)
+        return await self._add_destination(DestinationKind.CLOUD, user_input)
 
     async def async_step_unconfirmed(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Say that the new webhook did not confirm the test event, and ask what to do."""
+        """Report that the new webhook did not confirm the test event, and ask what to do."""
         return self.async_show_menu(
             step_id="unconfirmed",
             menu_options=["webhook", *(["approve"] if self._tested.approvable else []), "keep"],
-            description_placeholders=dict(outcome(self.hass, self._label, self._tested)),
+            description_placeholders=dict(test_placeholders(self.hass, self._label, self._tested)),
         )
 
     async def async_step_approve(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Take the reply that was shown for the receiver's own, and test again."""
+        """Approve the shown reply as a confirmation of the receiver, and test again."""
         request = ApproveReply(id=uuid.uuid4().hex, name=self._tested_name, digest=str(self._tested.digest))
-        await forms.attempt("approve", lambda: self._ask(request))  # the test says whether it counts now
-        return await self._test()
+        await forms.try_request(
+            "approve", lambda: self._send_request(request)
+        )  # the test shows whether the reply is accepted now
+        return await self._test_added()
 
     async def async_step_keep(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Keep the webhook although it did not confirm."""
+        """Save the webhook although it did not confirm the test event."""
         return await self._finish_adding(str(self._adding))
 
-    async def _add(self, kind: DestinationKind, user_input: dict[str, Any] | None) -> ConfigFlowResult:
+    async def _add_destination(self, kind: DestinationKind, user_input: dict[str, Any] | None) -> ConfigFlowResult:
         errors: dict[str, str] = {}
         if user_input is not None:
-            self._typed, errors = forms.with_url_as_sent(user_input)
-            errors = errors or await self._set(kind, self._typed)
+            self._typed, errors = forms.encode_url_field(user_input)
+            errors = errors or await self._set_destination(kind, self._typed)
             if not errors:
                 name = str(self._adding)
                 is_webhook = kind is DestinationKind.WEBHOOK
-                return await (self._test() if is_webhook else self._finish_adding(name))
+                return await (self._test_added() if is_webhook else self._finish_adding(name))
         schema = self.add_suggested_values_to_schema(forms.DESTINATIONS[kind], self._typed)
         return self.async_show_form(step_id=kind, data_schema=schema, errors=errors)
 
-    async def _set(self, kind: DestinationKind, answer: Mapping[str, Any]) -> dict[str, str]:
-        """Set it at the gateway; return the form's errors."""
+    async def _set_destination(self, kind: DestinationKind, answer: Mapping[str, Any]) -> dict[str, str]:
+        """Set the destination at the gateway; return the errors of the form."""
         try:
-            label = forms.label(kind, answer, self._labels)
+            label = forms.choose_label(kind, answer, self._destination_labels)
         except PastedLineError as error:
-            return forms.errors_of(kind, error.code)
-        if label in self._labels:
+            return forms.form_errors(kind, error.code)
+        if label in self._destination_labels:
             return {forms.CONF_LABEL: forms.LABEL_TAKEN}
-        name = self._adding or forms.free_name(kind, self._names)
-        request = forms.destination(kind, answer, name, label)
-        _, errors = await forms.attempt(kind, lambda: self._ask(request))
+        name = self._adding or forms.choose_name(kind, self._destination_names)
+        request = forms.destination_request(kind, answer, name, label)
+        _, errors = await forms.try_request(kind, lambda: self._send_request(request))
         if not errors:
             self._adding, self._label = name, label
         return errors
 
-    async def _test(self) -> ConfigFlowResult:
-        """Send a test event to what was added: keep it if it confirms or cannot be tested, else ask what to do."""
+    async def _test_added(self) -> ConfigFlowResult:
+        """Test the added destination: save it if the test is confirmed or impossible, otherwise ask what to do."""
         name = str(self._adding)
-        tested, _ = await self._ask_for_test(name)
+        tested, _ = await self._request_test(name)
         if tested is None or tested.delivered:
-            return await self._finish_adding(name)  # an app that is away now has it nevertheless
+            return await self._finish_adding(
+                name
+            )  # an app that disconnected, or is too old for tests, has stored it nevertheless
         return await self.async_step_unconfirmed()
 
-    async def _ask_for_test(self, name: str) -> tuple[DestinationTested | None, str]:
-        """Have the gateway send a test event now; return what came of it, or the error for which nothing was sent."""
+    async def _request_test(self, name: str) -> tuple[DestinationTested | None, str]:
+        """Have the gateway send a test event; return the result, or None and the error code if nothing was sent."""
         self._tested_name = name
         request = TestDestination(id=uuid.uuid4().hex, name=name)
-        tested, errors = await forms.attempt("test", lambda: self._ask(request))
+        tested, errors = await forms.try_request("test", lambda: self._send_request(request))
         if not isinstance(tested, DestinationTested):
             return None, errors.get("base", "unknown")
         self._tested = tested
@@ -138,4 +142,4 @@ class AddDestinationSteps(ConfigEntryBaseFlow):
 
     async def _finish_adding(self, name: str) -> ConfigFlowResult:
         self._adding = self._typed = None
-        return await self._added(name)
+        return await self._save_destination(name)

@@ -1,4 +1,4 @@
-"""The forms of the flows, and how a refusal becomes an error on the right field."""
+"""Form schemas of the flows, and the mapping of refusals to errors on their fields."""
 
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -91,10 +91,10 @@ CHANGES: Mapping[str, vol.Schema] = {
     ),
     DestinationKind.CLOUD: vol.Schema({**_LABEL, vol.Optional(CONF_CODE): TextSelector(), **_KINDS}),
 }
-"""What can be changed of a destination. A field left empty changes nothing: the app gives no secret back."""
+"""Forms that change a destination. An empty field changes nothing, because the app does not reveal secrets."""
 
 REACHED_BY: Final = (CONF_URL, CONF_HEADER, CONF_HEADER_VALUE, CONF_NO_HEADER)
-"""Fields that change how a destination is reached: it is tested again."""
+"""Fields that change how a destination is reached, so that it has to be tested again."""
 
 TEST_NOTIFICATION = vol.Schema({vol.Required(CONF_CRITICAL, default=False): BooleanSelector()})
 
@@ -143,8 +143,8 @@ _FIELDS: Mapping[str, Mapping[str, Collection[str]]] = {
 }
 
 
-def who(unusable: Collection[str]) -> vol.Schema:
-    """Return the form that asks whom to notify. ``unusable``: notify entities that are not offered."""
+def recipients_schema(unusable: Collection[str]) -> vol.Schema:
+    """Return the form that asks for recipients. ``unusable``: notify entities that are not offered."""
     entities = EntitySelectorConfig(multiple=True, filter={"domain": NOTIFY_DOMAIN}, exclude_entities=[*unusable])
     return vol.Schema(
         {
@@ -157,39 +157,39 @@ def who(unusable: Collection[str]) -> vol.Schema:
     )
 
 
-def choice(options: Mapping[str, str]) -> vol.Schema:
-    """Return the form that asks for one of several destinations: what people read, by name."""
+def destination_choice_schema(options: Mapping[str, str]) -> vol.Schema:
+    """Return the form that asks for a destination. ``options``: label by name."""
     shown = [SelectOptionDict(value=name, label=text) for name, text in options.items()]
     config = SelectSelectorConfig(options=shown, mode=SelectSelectorMode.LIST)
     return vol.Schema({vol.Required(CONF_NAME): SelectSelector(config)})
 
 
-def somebody(answer: Mapping[str, Any]) -> bool:
-    """Whether anybody at the site would be notified."""
+def has_recipient(answer: Mapping[str, Any]) -> bool:
+    """Return whether ``answer`` selects at least one recipient."""
     return bool(answer[CONF_PHONES] or answer[CONF_NOTIFY_ENTITIES] or answer[CONF_PERSISTENT])
 
 
-def with_url_as_sent(answer: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the answer with the address as it will be sent, and the error that asks to look at it if it is changed."""
+def encode_url_field(answer: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Percent-encode the address in ``answer``; if it changed, also return an error that asks to check it."""
     if not answer.get(CONF_URL):
         return answer, {}
     url, count = encode_url(answer[CONF_URL].strip())
     return {**answer, CONF_URL: url}, {CONF_URL: URL_ENCODED} if count else {}
 
 
-def free_name(kind: str, taken: Collection[str]) -> str:
-    """Return the name of a new destination: its kind, and a number from the second on."""
+def choose_name(kind: str, taken: Collection[str]) -> str:
+    """Return a free name for a destination: its kind, with a number from the second on."""
     return _numbered(kind, "_", taken)
 
 
-def label(kind: str, answer: Mapping[str, Any], taken: Collection[str]) -> str:
-    """Return the label typed into a form; without one the host, with a number where another has that already."""
+def choose_label(kind: str, answer: Mapping[str, Any], taken: Collection[str]) -> str:
+    """Return the label typed into a form, or else the host name, with a number if that is in use."""
     if typed := shortened(answer.get(CONF_LABEL, "").strip(), _LONGEST_LABEL):
         return typed
     address = read_code(answer[CONF_CODE]).url if kind == DestinationKind.CLOUD else answer[CONF_URL]
     try:
         host = URL(address).host
-    except ValueError:  # the gateway says what is wrong with it
+    except ValueError:  # the gateway reports what is wrong
         host = None
     return _numbered(host or kind, " ", taken)
 
@@ -199,8 +199,8 @@ def _numbered(text: str, before: str, taken: Collection[str]) -> str:
     return next(name for name in names if name not in taken)
 
 
-def destination(kind: str, answer: Mapping[str, Any], name: str, label: str | None) -> SetWebhook | SetCloud:
-    """Return the request a filled form stands for; raise ``PastedLineError`` if the one-time code is none."""
+def destination_request(kind: str, answer: Mapping[str, Any], name: str, label: str | None) -> SetWebhook | SetCloud:
+    """Build the request from a filled form; raise ``PastedLineError`` if the one-time code is malformed."""
     request_id = uuid.uuid4().hex
     if kind == DestinationKind.CLOUD:
         code = str(read_code(answer[CONF_CODE]))
@@ -216,11 +216,11 @@ def destination(kind: str, answer: Mapping[str, Any], name: str, label: str | No
     )
 
 
-def change(kind: str, answer: Mapping[str, Any], name: str) -> ChangeDestination | SetWebhook | SetCloud:
-    """Return the request a filled form of ``CHANGES`` stands for; raise ``PastedLineError`` as ``destination``."""
+def change_request(kind: str, answer: Mapping[str, Any], name: str) -> ChangeDestination | SetWebhook | SetCloud:
+    """Build the request from a filled form of ``CHANGES``; raise ``PastedLineError`` like ``destination_request``."""
     label = shortened(answer.get(CONF_LABEL, "").strip(), _LONGEST_LABEL)
     if kind == DestinationKind.CLOUD and answer.get(CONF_CODE):
-        return destination(kind, answer, name, label or None)
+        return destination_request(kind, answer, name, label or None)
     return ChangeDestination(
         id=uuid.uuid4().hex,
         name=name,
@@ -236,15 +236,15 @@ def _kinds(answer: Mapping[str, Any]) -> tuple[EventKind, ...]:
     return tuple(EventKind(kind) for kind in answer[CONF_KINDS]) or (EventKind.ALERT,)
 
 
-async def attempt[T](form: str, action: Callable[[], Awaitable[T]]) -> tuple[T | None, dict[str, str]]:
-    """Return what ``action`` gave, or the errors to show in ``form``: a stable code on the field it is about."""
+async def try_request[T](form: str, action: Callable[[], Awaitable[T]]) -> tuple[T | None, dict[str, str]]:
+    """Return the result of ``action``, or None and the errors to show in ``form``, by field."""
     try:
         return await action(), {}
     except (GatewayError, PastedLineError) as error:
-        return None, errors_of(form, error.code)
+        return None, form_errors(form, error.code)
 
 
-def errors_of(form: str, code: str) -> dict[str, str]:
-    """Return the errors that show ``code`` in ``form``; one without a sentence of its own is ``unknown``."""
+def form_errors(form: str, code: str) -> dict[str, str]:
+    """Return ``code`` as an error on its field in ``form``; a code without a translation becomes ``unknown``."""
     field = next((field for field, codes in _FIELDS.get(form, {}).items() if code in codes), "base")
     return {field: code if code in _SHOWN else "unknown"}

@@ -1,4 +1,4 @@
-"""Talks to a gateway on behalf of a flow, before an entry has a link of its own."""
+"""Requests to a gateway from flows, before a config entry has a session of its own."""
 
 import asyncio
 import contextlib
@@ -32,12 +32,12 @@ from custom_components.process_cosmos.gateway.client import (
 
 from .pairing_line import read_pairing_line
 
-_PATIENCE = 5.0
+_REMOVAL_WITHIN = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A gateway and the token for it; ``repr`` leaves the token out."""
+class GatewayAccess:
+    """Address and credentials of a gateway; ``repr`` omits the token."""
 
     site: str
     url: str
@@ -45,8 +45,8 @@ class Found:
     sha256: str | None
 
     @classmethod
-    def discovered(cls, config: Mapping[str, Any]) -> Self | None:
-        """Read what the app told the Supervisor; None if it makes no sense."""
+    def from_discovery(cls, config: Mapping[str, Any]) -> Self | None:
+        """Parse the discovery message of the app; return None if it is malformed."""
         match config:
             case {"host": str(host), "port": int(port), "token": str(token), "site": str(site)} if is_ulid(site):
                 url = URL.build(scheme="http", host=host, port=port)
@@ -55,40 +55,40 @@ class Found:
                 return None
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Self | None:
-        """Return the gateway of a config entry's ``data``; None without the app."""
+    def from_entry_data(cls, data: Mapping[str, Any]) -> Self | None:
+        """Return the gateway in a config entry's ``data``; None without the app."""
         if data[CONF_URL] is None:
             return None
         return cls(site=data[CONF_SITE], url=data[CONF_URL], token=data[CONF_TOKEN], sha256=data[CONF_SHA256])
 
     @property
     def data(self) -> dict[str, str | None]:
-        """Return what the config entry keeps."""
+        """Return the data of a config entry."""
         return {CONF_SITE: self.site, CONF_URL: self.url, CONF_TOKEN: self.token, CONF_SHA256: self.sha256}
 
     def __repr__(self) -> str:
-        """Return what may stand in a log."""
-        return f"Found(site={self.site!r}, url={self.url!r})"
+        """Return a representation without secrets."""
+        return f"GatewayAccess(site={self.site!r}, url={self.url!r})"
 
 
-async def async_pair(hass: HomeAssistant, text: str) -> Found:
-    """Use up a pasted pairing line; raises ``PastedLineError`` or ``GatewayError``, each with its code."""
+async def async_pair(hass: HomeAssistant, text: str) -> GatewayAccess:
+    """Redeem a pasted pairing line; raise ``PastedLineError`` or ``GatewayError``."""
     line = read_pairing_line(text)
     paired = await pair(async_get_clientsession(hass), line, await instance_id.async_get(hass))
-    return Found(site=paired.site, url=line.url, token=paired.token, sha256=line.sha256)
+    return GatewayAccess(site=paired.site, url=line.url, token=paired.token, sha256=line.sha256)
 
 
-async def async_ask(hass: HomeAssistant, found: Found, *requests: Request) -> tuple[Reply, ...]:
-    """Open a session, make ``requests`` in it, close it, and return the replies.
+async def async_send_requests(hass: HomeAssistant, found: GatewayAccess, *requests: Request) -> tuple[Reply, ...]:
+    """Send ``requests`` in a session of their own and return the replies; raise ``GatewayError``.
 
-    Without any request it only proves that the gateway answers.
+    Without requests this only checks that the gateway responds.
     """
-    async with await async_connect(hass, found, run=Ulid(ulid_now())) as session, _read(session):
+    async with await async_connect(hass, found, run=Ulid(ulid_now())) as session, _receive_replies(session):
         return tuple([await session.request(request) for request in requests])
 
 
-async def async_connect(hass: HomeAssistant, found: Found, *, run: Ulid, entry: str | None = None) -> Session:
-    """Open a session, to hand over the alerts of ``entry`` (None: only to make requests). Raise ``GatewayError``."""
+async def async_connect(hass: HomeAssistant, found: GatewayAccess, *, run: Ulid, entry: str | None = None) -> Session:
+    """Open a session that transfers the alerts of ``entry`` (None: only requests); raise ``GatewayError``."""
     client = GatewayClient(async_get_clientsession(hass), found.url, found.token, found.sha256)
     hello = HomeAssistantHello(
         schema=SCHEMA,
@@ -101,27 +101,29 @@ async def async_connect(hass: HomeAssistant, found: Found, *, run: Ulid, entry: 
     session = await client.connect(hello)
     if session.hello.site != found.site:
         async with session:
-            raise GatewayRefusedError(Code.IDENTITY_MISMATCH, "The gateway of another site answers there")
+            raise GatewayRefusedError(Code.IDENTITY_MISMATCH, "The gateway of another site responds at this address")
     return session
 
 
-async def async_forget_destinations(hass: HomeAssistant, found: Found, names: Iterable[str]) -> None:
-    """Have the gateway forget destinations and their secrets; one that is away keeps them, which nothing here mends."""
+async def async_remove_destinations(hass: HomeAssistant, found: GatewayAccess, names: Iterable[str]) -> None:
+    """Remove destinations and their secrets from the gateway; one that cannot be reached keeps them."""
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_REMOVAL_WITHIN):
             for name in names:
-                with contextlib.suppress(RequestRefusedError):  # it does not have it
-                    await async_ask(hass, found, RemoveDestination(id=name, name=name))
+                with contextlib.suppress(RequestRefusedError):  # unknown to the gateway
+                    await async_send_requests(hass, found, RemoveDestination(id=name, name=name))
     except (GatewayError, TimeoutError) as error:
-        LOGGER.warning("Destinations stay with the app of site %s, which could not be asked: %s", found.site, error)
+        LOGGER.warning(
+            "Could not remove the destinations from the app of site %s, which keeps them: %s", found.site, error
+        )
 
 
 @contextlib.asynccontextmanager
-async def _read(session: Session) -> AsyncIterator[None]:
-    """Take in replies; what else the gateway says is for the entry's own session."""
+async def _receive_replies(session: Session) -> AsyncIterator[None]:
+    """Receive replies in the background; ignore other messages, which the session of the entry processes."""
 
     async def read() -> None:
-        with contextlib.suppress(GatewayAwayError):  # the requests hear of it
+        with contextlib.suppress(GatewayAwayError):  # the requests fail too
             async for _ in session.messages():
                 pass
 

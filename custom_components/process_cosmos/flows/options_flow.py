@@ -1,4 +1,4 @@
-"""What can be changed later: who is notified, destinations; and a test notification."""
+"""The options flow: recipients, destinations and test notification."""
 
 import uuid
 from functools import partial
@@ -25,52 +25,54 @@ from custom_components.process_cosmos.gateway.client import (
     Reply,
     RequestRefusedError,
 )
-from custom_components.process_cosmos.gateway.destination_texts import label_of, state_word, state_words
+from custom_components.process_cosmos.gateway.destination_texts import label_of, state_name, state_with_reason
 
 from . import forms
-from .destinations import AddDestinationSteps, outcome
+from .destinations import AddDestinationSteps, test_placeholders
 
 
 class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
-    """The menu behind "Configure"."""
+    """The flow behind *Configure*."""
 
     _results = ""
-    """How the test notification went, a line per recipient."""
+    """Results of the test notification, one line per recipient."""
     _chosen = ""
-    """The name of the destination that is looked at."""
+    """The name of the selected destination."""
 
     async def async_step_init(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Show what can be changed: destinations only where there is a gateway."""
+        """Show the menu; destinations are offered only with the app."""
         if self.config_entry.state is not ConfigEntryState.LOADED:
             return self.async_abort(reason="not_loaded")
         menu = ["who"]
-        if self._names:
+        if self._destination_names:
             menu.append("destinations")
         if self._coordinator:
             menu += DestinationKind
         return self.async_show_menu(step_id="init", menu_options=[*menu, "test_notification"])
 
     async def async_step_who(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Change who is notified."""
+        """Change the recipients."""
         errors: dict[str, str] = {}
         if user_input is not None:
-            if forms.somebody(user_input):
-                return self._keep(as_options(self.hass, user_input))
+            if forms.has_recipient(user_input):
+                return self._save_options(as_options(self.hass, user_input))
             errors["base"] = "nobody"
-        suggested = user_input or current_selection(self.hass, self.config_entry.options)
-        schema = self.add_suggested_values_to_schema(forms.who(phone_notify_entities(self.hass)), suggested)
+        suggested = user_input or chosen(self.hass, self.config_entry.options)
+        schema = self.add_suggested_values_to_schema(forms.recipients_schema(not_offered(self.hass)), suggested)
         return self.async_show_form(step_id="who", data_schema=schema, errors=errors)
 
     async def async_step_destinations(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Show all destinations, each with its label, address and state, and ask for one."""
+        """Show all destinations with label, address and state, and ask for one."""
         if user_input is not None:
             self._chosen = user_input[forms.CONF_NAME]
             return await self.async_step_destination()
-        shown = {name: self._line(name) for name in self._names}
-        return self.async_show_form(step_id="destinations", data_schema=forms.choice(shown), last_step=False)
+        shown = {name: self._line(name) for name in self._destination_names}
+        return self.async_show_form(
+            step_id="destinations", data_schema=forms.destination_choice_schema(shown), last_step=False
+        )
 
     async def async_step_destination(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Show one destination, and ask what to do with it."""
+        """Show the selected destination, and ask what to do with it."""
         link = self._link
         menu = [f"change_{link.kind}", "test"] if link else []
         return self.async_show_menu(
@@ -78,16 +80,16 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         )
 
     async def async_step_change_webhook(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Change a webhook, and test it if it is reached in another way then."""
+        """Change a webhook, and test it if its address or header changed."""
         return await self._change(DestinationKind.WEBHOOK, user_input)
 
     async def async_step_change_cloud(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Change a cloud endpoint; a new one-time code enrols again."""
+        """Change a cloud endpoint; enrol again with a new one-time code."""
         return await self._change(DestinationKind.CLOUD, user_input)
 
     async def async_step_test(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Send one test event to the destination now, past its queue, and say what came of it."""
-        tested, code = await self._ask_for_test(self._chosen)
+        """Send a test event to the destination, bypassing its queue, and show the result."""
+        tested, code = await self._request_test(self._chosen)
         if tested is None:
             return self.async_show_form(
                 step_id="test", errors={"base": code}, description_placeholders=self._placeholders
@@ -97,28 +99,32 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         return await self.async_step_test_failed()
 
     async def async_step_test_failed(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Say why the test event was not confirmed, and ask what to do."""
+        """Show why the test event was not confirmed, and ask what to do."""
         kind = self._link.kind if self._link else DestinationKind.WEBHOOK
         return self.async_show_menu(
             step_id="test_failed",
             menu_options=[f"change_{kind}", *(["approve"] if self._tested.approvable else []), "test"],
-            description_placeholders=dict(outcome(self.hass, self._placeholders["destination"], self._tested)),
+            description_placeholders=dict(
+                test_placeholders(self.hass, self._placeholders["destination"], self._tested)
+            ),
         )
 
     async def async_step_remove(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Remove a destination, at the gateway first, once asked again: what waits for it goes too."""
+        """Remove the destination and its waiting events after confirmation, at the gateway first."""
         errors: dict[str, str] = {}
         if user_input is not None:
             if self._coordinator:
-                _, errors = await forms.attempt("remove", lambda: self._forget(self._chosen))
+                _, errors = await forms.try_request("remove", lambda: self._remove_at_gateway(self._chosen))
             if not errors:
-                return self._keep({CONF_DESTINATIONS: [other for other in self._names if other != self._chosen]})
+                return self._save_options(
+                    {CONF_DESTINATIONS: [other for other in self._destination_names if other != self._chosen]}
+                )
         return self.async_show_form(
             step_id="remove", errors=errors, description_placeholders=self._placeholders, last_step=True
         )
 
     async def async_step_test_notification(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Send a test notification, then show how it went with each recipient."""
+        """Send a test notification, then show the results."""
         errors: dict[str, str] = {}
         if user_input is not None:
             severity = Severity.CRITICAL if user_input[forms.CONF_CRITICAL] else Severity.INFO
@@ -134,7 +140,7 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         return self.async_show_form(step_id="test_notification", data_schema=forms.TEST_NOTIFICATION, errors=errors)
 
     async def async_step_test_notification_result(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Show how the test notification went with each recipient."""
+        """Show the result of the test notification for each recipient."""
         return self.async_show_menu(
             step_id="test_notification_result",
             menu_options=["test_notification", "who"],
@@ -144,20 +150,20 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
     @callback
     @override
     def async_remove(self) -> None:
-        """Leave no destination behind at the gateway when somebody goes away before it was kept."""
+        """Remove a destination that was not saved from the gateway when the dialog is closed."""
         if self._adding:
-            work = forms.attempt("remove", partial(self._forget, self._adding))
-            self.hass.async_create_background_task(work, f"{DOMAIN} options left")
+            work = forms.try_request("remove", partial(self._remove_at_gateway, self._adding))
+            self.hass.async_create_background_task(work, f"{DOMAIN} abandoned options")
 
     async def _change(self, kind: DestinationKind, user_input: dict[str, Any] | None) -> ConfigFlowResult:
         errors: dict[str, str] = {}
         if user_input is not None:
-            user_input, errors = forms.with_url_as_sent(user_input)
+            user_input, errors = forms.encode_url_field(user_input)
             errors = errors or await self._change_at_gateway(kind, user_input)
             if not errors and any(user_input.get(field) for field in forms.REACHED_BY):
                 return await self.async_step_test()
             if not errors:
-                return self._keep({})
+                return self._save_options({})
         suggested = user_input
         if suggested is None and (link := self._link):
             suggested = {forms.CONF_LABEL: label_of(link), forms.CONF_KINDS: [*link.kinds]}
@@ -169,43 +175,43 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         )
 
     async def _change_at_gateway(self, kind: DestinationKind, answer: dict[str, Any]) -> dict[str, str]:
-        """Have the gateway change the chosen destination; return the form's errors."""
+        """Change the selected destination at the gateway; return the errors of the form."""
         others = [label_of(link) for link in self._links if link.name != self._chosen]
         if answer.get(forms.CONF_LABEL, "").strip() in others:
             return {forms.CONF_LABEL: forms.LABEL_TAKEN}
 
         async def change() -> Reply:
-            return await self._ask(forms.change(kind, answer, self._chosen))
+            return await self._send_request(forms.change_request(kind, answer, self._chosen))
 
-        _, errors = await forms.attempt(kind, change)
+        _, errors = await forms.try_request(kind, change)
         return errors
 
     @override
-    async def _test(self) -> ConfigFlowResult:
-        """Test what was added, or else what was chosen."""
-        return await (super()._test() if self._adding else self.async_step_test())
+    async def _test_added(self) -> ConfigFlowResult:
+        """Test the destination that was added, or else the selected one."""
+        return await (super()._test_added() if self._adding else self.async_step_test())
 
     @override
-    async def _ask(self, request: Request) -> Reply:
-        """Ask the gateway over the site's own session."""
+    async def _send_request(self, request: Request) -> Reply:
+        """Send a request in the session of the site."""
         if self._coordinator is None:
-            raise GatewayAwayError(GATEWAY_AWAY, "The site has no gateway")
-        return await self._coordinator.async_ask(request)
+            raise GatewayAwayError(GATEWAY_AWAY, "The site has no app")
+        return await self._coordinator.async_send_request(request)
 
-    async def _forget(self, name: str) -> None:
-        """Have the gateway forget a destination; one that it does not have is no error."""
+    async def _remove_at_gateway(self, name: str) -> None:
+        """Remove a destination from the gateway; ignore one that it does not have."""
         try:
-            await self._ask(RemoveDestination(id=uuid.uuid4().hex, name=name))
+            await self._send_request(RemoveDestination(id=uuid.uuid4().hex, name=name))
         except RequestRefusedError as error:
             if error.code != Code.UNKNOWN_DESTINATION:
                 raise
 
     @override
-    async def _added(self, name: str) -> ConfigFlowResult:
-        """Keep the destination among the options."""
-        return self._keep({CONF_DESTINATIONS: list(dict.fromkeys([*self._names, name]))})
+    async def _save_destination(self, name: str) -> ConfigFlowResult:
+        """Save the destination in the options."""
+        return self._save_options({CONF_DESTINATIONS: list(dict.fromkeys([*self._destination_names, name]))})
 
-    def _keep(self, changed: dict[str, Any]) -> ConfigFlowResult:
+    def _save_options(self, changed: dict[str, Any]) -> ConfigFlowResult:
         return self.async_create_entry(data={**self.config_entry.options, **changed})
 
     @property
@@ -225,37 +231,37 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
 
     @property
     def _link(self) -> Link | None:
-        """The link of the chosen destination; None if the gateway does not have it, or has not said so."""
+        """The link of the selected destination; None if the gateway does not have it or has sent no status."""
         return next((link for link in self._links if link.name == self._chosen), None)
 
     @property
     @override
-    def _names(self) -> list[str]:
-        """Those set from here, and whatever else the gateway sends to."""
+    def _destination_names(self) -> list[str]:
+        """The destinations in the options, and any others that the gateway has."""
         return list(
             dict.fromkeys([*self.config_entry.options[CONF_DESTINATIONS], *(link.name for link in self._links)])
         )
 
     @property
     @override
-    def _labels(self) -> list[str]:
-        """Those of all destinations the gateway has."""
+    def _destination_labels(self) -> list[str]:
+        """The labels of all other destinations that the gateway has."""
         return [label_of(link) for link in self._links if link.name != self._adding]
 
     def _line(self, name: str) -> str:
-        """Return what tells a destination from the others."""
+        """Return label, address and state of a destination in one line."""
         link = next((link for link in self._links if link.name == name), None)
-        return f"{label_of(link)} ({link.address}): {state_word(self.hass, link)}" if link else name
+        return f"{label_of(link)} ({link.address}): {state_name(self.hass, link)}" if link else name
 
     @property
     def _placeholders(self) -> dict[str, str]:
-        """What the dialogs say of the chosen destination."""
+        """The placeholders that describe the selected destination."""
         status = self._coordinator.status if self._coordinator else None
         waiting = status.status.waiting if status else Waiting()
         link = self._link
         return {
             "destination": label_of(link) if link else self._chosen,
             "address": link.address if link else "-",
-            "state": state_words(self.hass, link) if link else "-",
+            "state": state_with_reason(self.hass, link) if link else "-",
             "waiting": str(waiting.urgent + waiting.change + waiting.reading),
         }

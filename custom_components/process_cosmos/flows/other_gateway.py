@@ -1,4 +1,4 @@
-"""The repair of a site whose app was lost: another app serves it from now on."""
+"""Repair of a site whose app was lost or replaced: a different app serves it from now on."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,73 +13,75 @@ from custom_components.process_cosmos.const import CONF_DESTINATIONS, CONF_SITE,
 from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, GatewayAwayError
 
 from . import forms
-from .app_installation import async_discovered, is_beside
-from .gateway_requests import Found, async_ask, async_pair
+from .app_installation import async_find_app, is_supervised_app
+from .gateway_requests import GatewayAccess, async_pair, async_send_requests
 
 
-def moved(entry: ConfigEntry, found: Found) -> dict[str, Any]:
-    """Return how ``entry`` is to be updated so that ``found`` serves it: destinations were known to the other alone.
+def entry_update_for(entry: ConfigEntry, found: GatewayAccess) -> dict[str, Any]:
+    """Return the update of ``entry`` for the app ``found``. Destinations are dropped: only the old app knew them.
 
-    Devices and entities follow when the entry is loaded, and the memory is handed over whole, because the new one
-    knows nothing of it.
+    Devices and entities are renamed when the entry is loaded. All alerts are transferred again, because the new app
+    has none of them.
     """
     options = {**entry.options, CONF_DESTINATIONS: []} if found.site != entry.data[CONF_SITE] else entry.options
     return {"unique_id": found.site, "data": found.data, "options": options}
 
 
 @callback
-def is_taken(hass: HomeAssistant, entry: ConfigEntry, found: Found) -> bool:
-    """Whether another entry is the site of ``found``."""
+def is_used_by_another_entry(hass: HomeAssistant, entry: ConfigEntry, found: GatewayAccess) -> bool:
+    """Return whether a different entry uses the app ``found``."""
     other = hass.config_entries.async_entry_for_domain_unique_id(DOMAIN, found.site)
     return other not in (None, entry)
 
 
 class OtherGatewayFlow(RepairsFlow):
-    """Lets the app that answers now serve the site: with its pairing line, under the Supervisor without."""
+    """Connects the site to the app that responds now; a pairing line is needed unless the Supervisor runs the app."""
 
     def __init__(self, entry: ConfigEntry | None) -> None:
-        """Repair the site ``entry``; None: it was removed since."""
+        """Repair the site ``entry``; None: it was removed meanwhile."""
         self._entry = entry
 
     async def async_step_init(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Ask as it suits the place."""
+        """Show the step for a supervised app, or the one for a pairing line."""
         if self._entry is None:
             return self.async_abort(reason="gone")
-        return await (self.async_step_use() if is_beside(self.hass, self._entry.data) else self.async_step_line())
+        return await (
+            self.async_step_use() if is_supervised_app(self.hass, self._entry.data) else self.async_step_line()
+        )
 
     async def async_step_use(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Use the app that runs beside this Home Assistant."""
-        return await self._take("use", vol.Schema({}), self._beside, user_input)
+        """Use the app that the Supervisor runs."""
+        return await self._replace_app("use", vol.Schema({}), self._find_supervised, user_input)
 
     async def async_step_line(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Take the pairing line of the app that answers now."""
-        return await self._take("line", forms.PAIRING, self._paired, user_input)
+        """Ask for a pairing line of the app that responds now."""
+        return await self._replace_app("line", forms.PAIRING, self._find_by_line, user_input)
 
-    async def _take(
+    async def _replace_app(
         self,
         step_id: str,
         schema: vol.Schema,
-        find: Callable[[ConfigEntry, dict[str, Any]], Awaitable[Found]],
+        find: Callable[[ConfigEntry, dict[str, Any]], Awaitable[GatewayAccess]],
         user_input: dict[str, Any] | None,
     ) -> RepairsFlowResult:
         errors: dict[str, str] = {}
         if user_input is not None and (entry := self._entry):
-            found, errors = await forms.attempt(step_id, lambda: find(entry, user_input))
-            if found and is_taken(self.hass, entry, found):
+            found, errors = await forms.try_request(step_id, lambda: find(entry, user_input))
+            if found and is_used_by_another_entry(self.hass, entry, found):
                 return self.async_abort(reason="already_configured")
             if found:
-                self.hass.config_entries.async_update_entry(entry, **moved(entry, found))
+                self.hass.config_entries.async_update_entry(entry, **entry_update_for(entry, found))
                 self.hass.config_entries.async_schedule_reload(entry.entry_id)
                 return self.async_create_entry(data={})
         filled = self.add_suggested_values_to_schema(schema, user_input)
         return self.async_show_form(step_id=step_id, data_schema=filled, errors=errors)
 
-    async def _beside(self, entry: ConfigEntry, _: dict[str, Any]) -> Found:
-        found = await async_discovered(self.hass, entry.data[CONF_URL])
+    async def _find_supervised(self, entry: ConfigEntry, _: dict[str, Any]) -> GatewayAccess:
+        found = await async_find_app(self.hass, entry.data[CONF_URL])
         if found is None:
             raise GatewayAwayError(GATEWAY_AWAY, "No app has announced itself")
-        await async_ask(self.hass, found)
+        await async_send_requests(self.hass, found)
         return found
 
-    async def _paired(self, _: ConfigEntry, answer: dict[str, Any]) -> Found:
+    async def _find_by_line(self, _: ConfigEntry, answer: dict[str, Any]) -> GatewayAccess:
         return await async_pair(self.hass, answer[forms.CONF_LINE])

@@ -1,4 +1,4 @@
-"""Reads a line a person has pasted, and says in which way it is none."""
+"""Parser of pasted pairing lines and one-time codes that reports what is wrong with them."""
 
 import re
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from custom_components.process_cosmos.contract.pairing import (
 
 
 class LineProblem(StrEnum):
-    """What is wrong with a pasted line; the key of its sentence."""
+    """What is wrong with a pasted line; also the translation key."""
 
     BEGINNING = "line_beginning"
     ADDRESS = "line_address"
@@ -25,10 +25,10 @@ class LineProblem(StrEnum):
 
 
 class PastedLineError(Exception):
-    """The line cannot be what was printed: ``code`` says in which way."""
+    """The pasted line is malformed; ``code`` is the problem."""
 
     def __init__(self, code: LineProblem) -> None:
-        """Keep the code alone: the line holds a secret."""
+        """Store only the code, because the line contains a secret."""
         super().__init__(code)
         self.code = code
 
@@ -40,12 +40,12 @@ _PARTS = re.compile(r"(?P<secret>[A-Za-z0-9_-]*)(?:\.(?P<sha256>[0-9a-f]*))?")
 
 
 def read_pairing_line(text: str) -> PairingLine:
-    """Take a pasted pairing line apart, whatever blanks, breaks or quotes came with it; raise ``PastedLineError``."""
+    """Parse a pasted pairing line, ignoring blanks, line breaks and quotes; raise ``PastedLineError``."""
     return _read(text, parse_pairing_line, ("https://", "http://"))
 
 
 def read_code(text: str) -> OneTimeLine:
-    """Take a pasted one-time code apart in the same way; raise ``PastedLineError``."""
+    """Parse a pasted one-time code in the same way; raise ``PastedLineError``."""
     return _read(text, parse_line, ("https://",))
 
 
@@ -58,7 +58,7 @@ def _read[Line](text: str, parse: Callable[[str], Line], beginnings: tuple[str, 
 
 
 def _problem(line: str, beginnings: tuple[str, ...]) -> LineProblem:
-    """Say what a line that is none most likely suffers from."""
+    """Return the most likely problem of a malformed line."""
     if not line.startswith(beginnings):
         return LineProblem.BEGINNING
     if line.count("://") > 1:

@@ -1,4 +1,4 @@
-"""The repair of rejected events: which they are and why, send them again and say what came of it, or discard them."""
+"""Repair flow of rejected events: list them, send them again and show the outcome, or discard them."""
 
 import asyncio
 import contextlib
@@ -30,13 +30,13 @@ from custom_components.process_cosmos.selector_texts import selector_text
 from custom_components.process_cosmos.texts import escaped, quoted
 
 OUTCOME_WITHIN = 8.0
-"""Seconds the dialog waits for what comes of sending again; most receivers reply within one."""
+"""Seconds that the dialog waits for the outcome of sending again; most receivers reply within one second."""
 
 _SHOWN = 5
-"""Different refusals named in the dialog; the action lists all events."""
+"""Maximum number of different rejections in the dialog; the action lists all events."""
 
 _LOOK_EVERY = 1.0
-"""Seconds: the status is news at most so often, and says nothing if all is refused again at once."""
+"""Seconds between checks: the status changes at most once a second, and not at all if everything is rejected again."""
 
 _ALERT = f"{TYPE_PREFIX}alert."
 _WHAT = {
@@ -46,14 +46,14 @@ _WHAT = {
     f"{TYPE_PREFIX}readings.": "readings",
     f"{TYPE_PREFIX}gap.": "gap",
 }
-"""Which text says what an event is, by how its type begins."""
+"""The translation key of a kind of event, by prefix of its type."""
 
 
 class RejectedEventsFlow(RepairsFlow):
-    """Shows what was rejected and why, and asks what to do with it."""
+    """Shows the rejected events with their reasons, and asks what to do with them."""
 
     def __init__(self, entry: CosmosConfigEntry | None) -> None:
-        """List the events of the site ``entry``; None: it was removed since."""
+        """List the events of the site ``entry``; None: it was removed meanwhile."""
         self._entry = entry
 
     async def async_step_init(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
@@ -73,9 +73,9 @@ class RejectedEventsFlow(RepairsFlow):
         )
 
     async def async_step_send_again(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Send them again, marked ``replayed``, and say what came of it as far as it is known within seconds.
+        """Send the events again, marked ``replayed``, and show the outcome as far as it is known within seconds.
 
-        Only if all were delivered the issue is over; else the flow is aborted, which leaves the issue alone.
+        The issue is removed only if all events were delivered; otherwise the flow is aborted, which keeps the issue.
         """
         try:
             sent = {event.event for event in await self._listed()}
@@ -90,26 +90,26 @@ class RejectedEventsFlow(RepairsFlow):
         )
 
     async def async_step_discard(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Forget them, once asked again: this is the one step that loses something."""
+        """Discard the events after confirmation, because they are lost then."""
         if user_input is None:
             status = self._status
             count = str(status.rejected) if status else "?"
             return self.async_show_form(step_id="discard", description_placeholders={"count": count})
         try:
-            await self._ask(DiscardRejected(id=uuid.uuid4().hex))
+            await self._send_request(DiscardRejected(id=uuid.uuid4().hex))
         except GatewayError as error:
             return self._give_up(error)
         return self.async_create_entry(data={})
 
     async def _send_again(self, sent: set[Ulid]) -> tuple[list[RejectedEvent], bool]:
-        """Return which of ``sent`` were rejected again, and whether the others were delivered, once that is known."""
+        """Send the events again; return those rejected again, and whether the outcome of all others is known."""
         link, before = self._link, self._status
         news = asyncio.Event()
         stop_watching = link.async_watch(STATUS, lambda _: news.set()) if link else lambda: None
         back: list[RejectedEvent] = []
         is_settled = False
         try:
-            await self._ask(SendAgain(id=uuid.uuid4().hex))
+            await self._send_request(SendAgain(id=uuid.uuid4().hex))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(OUTCOME_WITHIN):
                     while not is_settled:
@@ -124,20 +124,20 @@ class RejectedEventsFlow(RepairsFlow):
         return back, is_settled
 
     async def _listed(self) -> list[RejectedEvent]:
-        reply = await self._ask(ListRejected(id=uuid.uuid4().hex))
+        reply = await self._send_request(ListRejected(id=uuid.uuid4().hex))
         return [*reply.events] if isinstance(reply, RejectedEvents) else []
 
-    async def _ask(self, request: Request) -> Reply:
+    async def _send_request(self, request: Request) -> Reply:
         if self._link is None:
             raise GatewayAwayError(GATEWAY_AWAY, "The site is not loaded")
-        return await self._link.async_ask(request)
+        return await self._link.async_send_request(request)
 
     def _give_up(self, error: GatewayError) -> RepairsFlowResult:
         reason = "gateway_away" if isinstance(error, GatewayAwayError) else "refused"
         return self.async_abort(reason=reason, description_placeholders={"code": error.code})
 
     def _lines(self, events: Iterable[RejectedEvent]) -> list[str]:
-        """Say what was rejected, by whom, why, how often and when; what differs only in time is one line."""
+        """Describe rejected events in one line each; events that differ only in time share a line."""
         lines = {event.number: self._line(event) for event in events}
         in_order = sorted(events, key=lambda event: (lines[event.number], event.number))
         groups = [[*group] for _, group in groupby(in_order, lambda event: lines[event.number])]
@@ -150,7 +150,7 @@ class RejectedEventsFlow(RepairsFlow):
         return f"{self._what(event)} → {destination}: {escaped(event.message)} {quoted(event.reply)}".strip()
 
     def _what(self, event: RejectedEvent) -> str:
-        """Return what a person calls the event: the alert by its message, the device by its title."""
+        """Return the kind of the event with the message of its alert or the title of its device."""
         known = next((key for start, key in _WHAT.items() if event.type.startswith(start)), "")
         what = selector_text(self.hass, "event_type", known) or escaped(event.type)
         about = None
@@ -158,12 +158,12 @@ class RejectedEventsFlow(RepairsFlow):
             alert = runtime.alerts.get(event.subject)
             about = alert.content.message if alert else None
         elif runtime and runtime.coordinator:
-            thing = runtime.coordinator.things.by_id.get(event.subject)
-            about = thing.device.title if thing else None
+            device_state = runtime.coordinator.devices.by_id.get(event.subject)
+            about = device_state.device.title if device_state else None
         return f"{what} {quoted(about)}".strip()
 
     def _times(self, group: list[RejectedEvent]) -> str:
-        """Say how many events, how often each was tried, and when the last one was rejected."""
+        """Return the number of events, the number of attempts, and the time of the last rejection, in parentheses."""
         attempts = max(event.attempts for event in group)
         tried = "tried_once" if attempts == 1 else "tried"
         moments = [event.rejected_at for event in group]
@@ -172,7 +172,8 @@ class RejectedEventsFlow(RepairsFlow):
             selector_text(self.hass, "rejected_times", tried, count=attempts),
             dt_util.as_local(max(moments)).strftime("%Y-%m-%d %H:%M"),
         )
-        return f" ({', '.join(part for part in parts if part)})"
+        text = ", ".join(part for part in parts if part)
+        return f" ({text})" if text else ""
 
     @property
     def _runtime(self) -> CosmosRuntime | None:
@@ -188,7 +189,7 @@ class RejectedEventsFlow(RepairsFlow):
 
 
 def _is_settled(status: Status | None, before: Status | None, listed: int) -> bool:
-    """Whether nothing waits any more, by a status that is newer than the request and knows of all that is listed."""
+    """Return whether no events wait, judged by a status newer than the request that includes all listed events."""
     if status is None or status is before or status.rejected != listed:
         return False
     return status.waiting.urgent + status.waiting.change + status.waiting.reading == 0

@@ -1,1 +1,1 @@
-"""The connection to the gateway, and what the gateway reports about devices and destinations."""
+"""The connection to the gateway, and the state of devices and destinations it reports."""

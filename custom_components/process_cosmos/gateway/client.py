@@ -1,4 +1,4 @@
-"""One WebSocket to the gateway: handshake, receipts each second, requests; knows nothing of Home Assistant."""
+"""Client of the gateway's WebSocket: handshake, receipts each second, requests; independent of Home Assistant."""
 
 import asyncio
 import contextlib
@@ -28,60 +28,60 @@ from custom_components.process_cosmos.contract.session import (
 )
 
 RECEIPT_EVERY = 1.0
-"""Seconds between two receipts of ours."""
+"""Seconds between two receipts that this side sends."""
 
 SILENCE = 5.0
-"""Seconds without a frame after which the link counts as lost, whatever TCP says."""
+"""Seconds without a frame after which the connection counts as lost, whatever TCP reports."""
 
 HANDSHAKE_WITHIN = 10.0
 CLOSE_WITHIN = 1.0
-"""Seconds a gateway that hangs may hold up the end of a session, and with it the next attempt or a reload."""
+"""Seconds that closing may take with a gateway that hangs, because it delays a reconnect or a reload."""
 
 REQUEST_WITHIN = 30.0
-"""Seconds a request may take; an enrolment goes out to the cloud endpoint and back."""
+"""Seconds that a request may take; an enrolment includes a round trip to the cloud endpoint."""
 
 CANNOT_CONNECT = "cannot_connect"
 GATEWAY_AWAY = "gateway_away"
 
 
 type Reply = Result | RejectedEvents | DestinationTested
-"""What answers a request."""
+"""The reply to a request."""
 
 
 class GatewayError(Exception):
-    """Something at the border to the gateway went wrong: ``code`` for programs, the message for people, no secret."""
+    """A failure of the gateway connection: ``code`` for programs, the message for people; without secrets."""
 
     def __init__(self, code: str, message: str) -> None:
-        """Take the stable code and the sentence."""
+        """Create the error with a stable code and a sentence."""
         super().__init__(message)
         self.code = code
 
 
 class GatewayAwayError(GatewayError):
-    """Try again later: nothing answers, or the link was lost."""
+    """No response or a lost connection: try again later."""
 
 
 class GatewayRefusedError(GatewayError):
-    """A person has to act: it is another gateway, or it does not want us, or one side is too old."""
+    """A refusal that needs a person: another gateway, an unknown token, or incompatible versions."""
 
 
 class RequestRefusedError(GatewayError):
-    """Tell the one who asked: the gateway did not do it."""
+    """The gateway refused a request: report it to the caller."""
 
 
 class GatewayClient:
     """Opens sessions with one gateway."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, token: str, sha256: str | None) -> None:
-        """Take where it is, the token of its pairing, and the SHA-256 of its certificate (None: plain HTTP)."""
+        """Create a client with the token of a pairing and the SHA-256 of the certificate (None: plain HTTP)."""
         self._http = http
         self._url = url
         self._token = token
         self._ssl = _pinned(sha256)
 
     async def connect(self, hello: HomeAssistantHello) -> Session:
-        """Return a session after the handshake; raise ``GatewayAwayError`` or ``GatewayRefusedError``."""
-        async with _one_error(), asyncio.timeout(HANDSHAKE_WITHIN):
+        """Connect and complete the handshake; raise ``GatewayAwayError`` or ``GatewayRefusedError``."""
+        async with _translate_errors(), asyncio.timeout(HANDSHAKE_WITHIN):
             socket = await self._http.ws_connect(
                 f"{self._url}/ws",
                 headers={"Authorization": f"Bearer {self._token}"},
@@ -91,7 +91,7 @@ class GatewayClient:
             )
             try:
                 await socket.send_bytes(encode(hello))
-                greeting = _greeting(await socket.receive())
+                greeting = _parse_hello(await socket.receive())
             except BaseException:
                 await socket.close()
                 raise
@@ -99,52 +99,52 @@ class GatewayClient:
 
 
 class Session:
-    """An open session: ``hello`` is the gateway's greeting. A context manager: it closes when left."""
+    """An open session, used as a context manager that closes it. ``hello``: the hello message of the gateway."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, hello: GatewayHello) -> None:
-        """Take the socket after the handshake."""
+        """Wrap a socket after the handshake."""
         self.hello = hello
         self.ignored = 0
-        """Frames passed over since the session opened: not understood, perhaps of a newer gateway."""
+        """Number of frames ignored since the session opened: not understood, perhaps of a newer gateway."""
         self.processed_fn: Callable[[], int | None] = lambda: None
-        """Returns the number of the newest change that was processed, with all before it; None: confirm nothing."""
+        """Returns the number up to which all changes were processed; None: confirm nothing."""
         self._socket = socket
         self._replies: dict[str, asyncio.Future[Reply]] = {}
         self._pages: tuple[Device, ...] = ()
 
     async def __aenter__(self) -> Self:
-        """Send receipts from now on."""
+        """Start sending receipts."""
         self._receipts = asyncio.create_task(self._send_receipts(), name="process_cosmos receipts")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Confirm what was processed, then close; whoever waits for a reply hears that the gateway is away."""
+        """Confirm processed changes, then close; pending requests fail with ``GatewayAwayError``."""
         self._receipts.cancel()
         await asyncio.gather(self._receipts, return_exceptions=True)
-        self._lose_replies()
+        self._fail_replies()
         with contextlib.suppress(GatewayAwayError):
-            async with _one_error(), asyncio.timeout(CLOSE_WITHIN):
+            async with _translate_errors(), asyncio.timeout(CLOSE_WITHIN):
                 await self.confirm()
         await self._socket.close()
 
     async def send(self, message: FromHomeAssistant) -> None:
-        """Send one message; raise ``GatewayAwayError`` if the link is lost."""
-        async with _one_error():
+        """Send one message; raise ``GatewayAwayError`` if the connection is lost."""
+        async with _translate_errors():
             await self._socket.send_bytes(encode(message))
 
     async def confirm(self) -> None:
-        """Tell the gateway that this side lives, and what it has processed; raise ``GatewayAwayError``."""
+        """Send a receipt: a sign of life with the number of the newest processed change; raise ``GatewayAwayError``."""
         await self.send(Receipt(sequence=self.processed_fn()))
 
     async def request(self, message: Request) -> Reply:
-        """Send ``message`` and return its reply, while somebody iterates over ``messages``.
+        """Send ``message`` and return its reply; requires that ``messages`` is being iterated concurrently.
 
-        Raises ``RequestRefusedError`` with the gateway's code, ``GatewayAwayError`` if no reply comes in time.
+        Raises ``RequestRefusedError`` with the gateway's code, ``GatewayAwayError`` if no reply arrives in time.
         """
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._replies[message.id] = reply
         try:
-            async with _one_error(), asyncio.timeout(REQUEST_WITHIN):
+            async with _translate_errors(), asyncio.timeout(REQUEST_WITHIN):
                 await self.send(message)
                 result = await reply
         finally:
@@ -154,54 +154,54 @@ class Session:
         return result
 
     async def messages(self) -> AsyncIterator[FromGateway]:
-        """Yield what the gateway says, in order, without the replies, a snapshot whole.
+        """Yield the messages of the gateway in order, without replies, with the pages of a snapshot joined.
 
-        Raises the ``GatewayError`` it ends with.
+        Raises the ``GatewayError`` that ends the session.
         """
         while True:
             try:
-                async with _one_error():
+                async with _translate_errors():
                     frame = await self._socket.receive(timeout=SILENCE)
                 message = _decode(frame)
             except GatewayAwayError:
-                self._lose_replies()
+                self._fail_replies()
                 raise
             except ContractError:
                 self.ignored += 1
                 continue
             if isinstance(message, Refused):
-                self._lose_replies()
+                self._fail_replies()
                 raise _refusal(message)
             if isinstance(message, Snapshot):
-                if whole := self._whole(message):
+                if whole := self._join_pages(message):
                     yield whole
             elif not isinstance(message, Result | RejectedEvents | DestinationTested):
                 yield message
             elif (reply := self._replies.get(message.id)) and not reply.done():
                 reply.set_result(message)
 
-    def _whole(self, page: Snapshot) -> Snapshot | None:
-        """Return the snapshot ``page`` is the last one of; None: more pages come."""
+    def _join_pages(self, page: Snapshot) -> Snapshot | None:
+        """Return the joined snapshot if ``page`` is its last page; None while more pages follow."""
         devices = (*self._pages, *page.devices)
         self._pages = devices if page.more else ()
         return None if page.more else replace(page, devices=devices)
 
-    def _lose_replies(self) -> None:
+    def _fail_replies(self) -> None:
         for reply in self._replies.values():
             if not reply.done():
-                reply.set_exception(_away())
+                reply.set_exception(_connection_lost())
 
     async def _send_receipts(self) -> None:
-        with contextlib.suppress(GatewayAwayError):  # the reader hears of it too
+        with contextlib.suppress(GatewayAwayError):  # ``messages`` raises it too
             while True:
                 await asyncio.sleep(RECEIPT_EVERY)
                 await self.confirm()
 
 
 async def pair(http: aiohttp.ClientSession, line: PairingLine, instance: str) -> Paired:
-    """Use up a pairing line; raise ``GatewayAwayError`` or ``GatewayRefusedError`` with the gateway's code."""
+    """Redeem a pairing line; raise ``GatewayAwayError`` or ``GatewayRefusedError`` with the gateway's code."""
     body = orjson.dumps(PairingRequest(secret=line.secret, instance=instance))
-    async with _one_error(), asyncio.timeout(HANDSHAKE_WITHIN):
+    async with _translate_errors(), asyncio.timeout(HANDSHAKE_WITHIN):
         async with http.post(
             f"{line.url}/v1/pair",
             data=body,
@@ -217,11 +217,11 @@ async def pair(http: aiohttp.ClientSession, line: PairingLine, instance: str) ->
 
 
 def _pinned(sha256: str | None) -> aiohttp.Fingerprint | bool:
-    """Trust this one certificate whatever name it bears; without one the usual authorities."""
+    """Return the TLS setting that accepts only this certificate, for any host name; None: the system's authorities."""
     return True if sha256 is None else aiohttp.Fingerprint(bytes.fromhex(sha256))
 
 
-def _greeting(frame: aiohttp.WSMessage) -> GatewayHello:
+def _parse_hello(frame: aiohttp.WSMessage) -> GatewayHello:
     match _decode(frame):
         case GatewayHello() as hello if hello.schema < MIN_SCHEMA:
             raise GatewayRefusedError(Code.SCHEMA_TOO_OLD, "The Process Cosmos app is too old for this integration")
@@ -235,39 +235,41 @@ def _greeting(frame: aiohttp.WSMessage) -> GatewayHello:
             raise ContractError("$.type", "must be gateway_hello or refused")
 
 
-# The gateway speaks of us: what is too old there is, seen from here, a gateway that is too new.
-_OURS: Mapping[str, Code] = {
+# The gateway reports codes about this side: if we are too old for it, it is too new for us.
+_CODES_AS_SEEN_HERE: Mapping[str, Code] = {
     Code.SCHEMA_TOO_OLD: Code.SCHEMA_TOO_NEW,
     Code.SCHEMA_TOO_NEW: Code.SCHEMA_TOO_OLD,
 }
 
 
 def _refusal(refused: Refused) -> GatewayRefusedError:
-    return GatewayRefusedError(_OURS.get(refused.code, refused.code), refused.message)
+    return GatewayRefusedError(_CODES_AS_SEEN_HERE.get(refused.code, refused.code), refused.message)
 
 
 def _decode(frame: aiohttp.WSMessage) -> FromGateway:
     if frame.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
         return decode(frame.data, FROM_GATEWAY)
-    raise _away()
+    raise _connection_lost()
 
 
-def _away() -> GatewayAwayError:
-    return GatewayAwayError(GATEWAY_AWAY, "The link to the gateway was lost")
+def _connection_lost() -> GatewayAwayError:
+    return GatewayAwayError(GATEWAY_AWAY, "The connection to the gateway was lost")
 
 
 @contextlib.asynccontextmanager
-async def _one_error() -> AsyncIterator[None]:
-    """Translate what the network raises into this module's errors."""
+async def _translate_errors() -> AsyncIterator[None]:
+    """Translate network exceptions into the errors of this module."""
     try:
         yield
     except aiohttp.ServerFingerprintMismatch as error:
-        raise GatewayRefusedError(Code.IDENTITY_MISMATCH, "Another certificate answers at that address") from error
+        raise GatewayRefusedError(
+            Code.IDENTITY_MISMATCH, "A server with another certificate responds at that address"
+        ) from error
     except aiohttp.WSServerHandshakeError as error:
         if error.status == HTTPStatus.UNAUTHORIZED:
             raise GatewayRefusedError(Code.UNAUTHORIZED, "The gateway does not know this Home Assistant") from error
         raise GatewayAwayError(CANNOT_CONNECT, f"The gateway replied {error.status}") from error
     except ContractError as error:
-        raise GatewayAwayError(CANNOT_CONNECT, f"What answers is no Process Cosmos gateway ({error})") from error
+        raise GatewayAwayError(CANNOT_CONNECT, f"The server is not a Process Cosmos gateway ({error})") from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise GatewayAwayError(CANNOT_CONNECT, f"Nothing answers there ({type(error).__name__})") from error
+        raise GatewayAwayError(CANNOT_CONNECT, f"No response ({type(error).__name__})") from error

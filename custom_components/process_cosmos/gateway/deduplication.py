@@ -1,24 +1,24 @@
-"""The keys of the newest device events, so that one the broker sends again is marked as a possible repeat."""
+"""Recently seen keys of device events, used to mark a redelivered event as a possible repeat."""
 
-KEPT_FOR = 600.0
-"""Seconds a key is remembered; MQTT's message ids may come round again after that."""
+KEEP_FOR = 600.0
+"""Seconds that a key is remembered; MQTT message ids may be reused after that."""
 
-MOST = 65_535
-"""Keys remembered at most: as many as MQTT has message ids."""
+MAX_KEYS = 65_535
+"""Maximum number of keys: the number of MQTT message ids."""
 
 
 class RecentEvents:
-    """Remembers keys for ten minutes."""
+    """A set of keys that expire after ten minutes."""
 
     def __init__(self) -> None:
-        """Remember no key yet."""
+        """Create an empty set."""
         self._seen: dict[str, float] = {}
 
     def remember(self, key: str, now: float) -> bool:
-        """Keep ``key`` as seen at ``now`` (monotonic seconds); say whether it was already there."""
+        """Store ``key`` as seen at ``now`` (monotonic seconds); return whether it was already known."""
         while self._seen:
             oldest = next(iter(self._seen))
-            if len(self._seen) <= MOST and self._seen[oldest] > now - KEPT_FOR:
+            if len(self._seen) <= MAX_KEYS and self._seen[oldest] > now - KEEP_FOR:
                 break
             del self._seen[oldest]
         known = self._seen.pop(key, None) is not None

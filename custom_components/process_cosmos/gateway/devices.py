@@ -1,4 +1,4 @@
-"""What the gateway last said of its devices; knows nothing of Home Assistant."""
+"""The state of the gateway's devices; independent of Home Assistant."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,8 +20,8 @@ from .deduplication import RecentEvents
 
 
 @dataclass(slots=True, kw_only=True)
-class Thing:
-    """A device as it is now."""
+class DeviceState:
+    """The current description, availability and values of a device."""
 
     device: Device
     online: bool | None
@@ -30,8 +30,8 @@ class Thing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Touched:
-    """What a message changed, for whoever shows it. ``property`` and ``event`` None: all of the device."""
+class DeviceUpdate:
+    """What a message changed. ``property`` and ``event`` both None: the whole device."""
 
     device: str
     property: str | None = None
@@ -39,64 +39,64 @@ class Touched:
 
 
 @dataclass(slots=True)
-class Things:
-    """All devices, by id; and ``sequence``, the number of the newest change heard of (None: none yet)."""
+class DeviceStates:
+    """All devices by id. ``sequence``: the number of the newest change received; None: none yet."""
 
     sequence: int | None = None
-    by_id: dict[str, Thing] = field(default_factory=dict)
+    by_id: dict[str, DeviceState] = field(default_factory=dict)
     _recent: RecentEvents = field(default_factory=RecentEvents)
 
-    def take_all(self, snapshot: Snapshot) -> Iterable[str]:
-        """Hold exactly what the snapshot has; return the ids of the devices that are gone."""
+    def apply_snapshot(self, snapshot: Snapshot) -> Iterable[str]:
+        """Replace all devices with those of the snapshot; return the ids of removed devices."""
         self.sequence = snapshot.sequence
         gone = self.by_id.keys() - {device.id for device in snapshot.devices}
-        self.by_id = {device.id: self._described(device) for device in snapshot.devices}
+        self.by_id = {device.id: self._from_description(device) for device in snapshot.devices}
         return gone
 
-    def take(
+    def apply_change(
         self, change: DeviceChanged | DeviceRemoved | ValueChanged | AvailabilityChanged | EventHappened, now: float
-    ) -> Touched | None:
-        """Hold one change, heard of at ``now`` (monotonic seconds); return None if it changes nothing here."""
+    ) -> DeviceUpdate | None:
+        """Apply one change received at ``now`` (monotonic seconds); return None if it has no effect."""
         self.sequence = change.sequence
         match change:
             case DeviceChanged(device=device):
-                self.by_id[device.id] = self._described(device)
-                return Touched(device=device.id)
+                self.by_id[device.id] = self._from_description(device)
+                return DeviceUpdate(device=device.id)
             case DeviceRemoved(device=device_id):
-                return Touched(device=device_id) if self.by_id.pop(device_id, None) else None
+                return DeviceUpdate(device=device_id) if self.by_id.pop(device_id, None) else None
             case _:
-                thing = self.by_id.get(change.device)
-                return self._touch(thing, change, now) if thing else None
+                device_state = self.by_id.get(change.device)
+                return self._apply_to_device(device_state, change, now) if device_state else None
 
-    def _touch(
-        self, thing: Thing, change: ValueChanged | AvailabilityChanged | EventHappened, now: float
-    ) -> Touched | None:
+    def _apply_to_device(
+        self, device_state: DeviceState, change: ValueChanged | AvailabilityChanged | EventHappened, now: float
+    ) -> DeviceUpdate | None:
         match change:
             case AvailabilityChanged(online=online):
-                thing.online = online
-                return Touched(device=change.device)
+                device_state.online = online
+                return DeviceUpdate(device=change.device)
             case EventHappened():
-                return Touched(device=change.device, event=self._marked(change, now))
-            case ValueChanged(property=name, value=value) if _is_of(thing.properties.get(name), value):
-                if thing.values[name] == value:
+                return DeviceUpdate(device=change.device, event=self._with_repeat_mark(change, now))
+            case ValueChanged(property=name, value=value) if _has_type_of(device_state.properties.get(name), value):
+                if device_state.values[name] == value:
                     return None
-                thing.values[name] = value
-                return Touched(device=change.device, property=name)
+                device_state.values[name] = value
+                return DeviceUpdate(device=change.device, property=name)
         return None
 
     @staticmethod
-    def _described(device: Device) -> Thing:
-        return Thing(
+    def _from_description(device: Device) -> DeviceState:
+        return DeviceState(
             device=device,
             online=device.online,
             properties={item.name: item for item in device.properties},
-            values={item.name: item.value if _is_of(item, item.value) else None for item in device.properties},
+            values={item.name: item.value if _has_type_of(item, item.value) else None for item in device.properties},
         )
 
-    def _marked(self, event: EventHappened, now: float) -> EventHappened:
-        """Mark an event the broker sent again if it was heard of before: a gateway killed before its commit forgot it.
+    def _with_repeat_mark(self, event: EventHappened, now: float) -> EventHappened:
+        """Mark a redelivered event with a known key as a possible repeat: a gateway killed before a commit forgets it.
 
-        It is shown all the same, for a broker may give the id of a message to another one of the same content.
+        The event is still shown, because a broker may reuse a message id for another message with the same content.
         """
         known = event.key is not None and self._recent.remember(event.key, now)
         return replace(event, possible_repeat=True) if known and event.redelivered else event
@@ -109,6 +109,6 @@ _TYPES: Mapping[PropertyKind, frozenset[type[Value]]] = {
 }
 
 
-def _is_of(item: Property | None, value: Value | None) -> bool:
-    """Whether ``value`` is one the described property can have."""
+def _has_type_of(item: Property | None, value: Value | None) -> bool:
+    """Return whether ``value`` has the type of the described property."""
     return item is not None and type(value) in _TYPES[item.kind]

@@ -1,4 +1,7 @@
-"""What was missed while the app or Home Assistant was away, told once afterwards: it is over and fires nothing."""
+"""Reports of device changes that were missed while the app or Home Assistant was not running.
+
+Each is reported once in a notification and triggers no automation, because it is in the past.
+"""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -17,27 +20,27 @@ from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.devices import Device, Hint, MissedChange, MissedChangesReport, Value
 from custom_components.process_cosmos.texts import escaped, shortened
 
-from .devices import Things
+from .devices import DeviceStates
 
-WORTH_TELLING = timedelta(minutes=1)
-"""After an absence no longer than this, a value that changed unheard is shown as a change of state only."""
+MIN_ABSENCE = timedelta(minutes=1)
+"""Minimum length of an absence after which values that changed unnoticed are reported."""
 
-_MOST_LINES = 20
-_MOST_WORDS = 5
-_MOST_TEXT = 50
+_MAX_LINES = 20
+_MAX_VALUES = 5
+_MAX_TEXT = 50
 _WORDS: Mapping[Hint, tuple[str, str]] = {Hint.MOISTURE: ("dry", "wet"), Hint.VALVE: ("closed", "open")}
 
 
-class _Place(NamedTuple):
-    """What a line is about: a property of a device, or one of its events."""
+class _Subject(NamedTuple):
+    """The subject of a line: a property or an event of a device."""
 
     device: str
     property: str | None
     event: str | None
 
 
-def silent_changes(before: Things, devices: Iterable[Device]) -> tuple[tuple[str, str], ...]:
-    """Return what a snapshot shows with another value than was held, as device and property; numbers left out."""
+def silent_changes(before: DeviceStates, devices: Iterable[Device]) -> tuple[tuple[str, str], ...]:
+    """Return the properties, as device and name, whose value in a snapshot differs from the held one; not numbers."""
     return tuple(
         (device.id, item.name)
         for device in devices
@@ -48,96 +51,103 @@ def silent_changes(before: Things, devices: Iterable[Device]) -> tuple[tuple[str
 
 
 def summary(
-    things: Things,
-    told: MissedChangesReport,
+    devices: DeviceStates,
+    report: MissedChangesReport,
     silent: Iterable[tuple[str, str]],
     *,
     began: datetime,
     added: datetime,
     now: datetime,
 ) -> str | None:
-    """Return the sentence and lines people read, oldest first; None if there is nothing to say.
+    """Return the text of the notification, oldest change first; None if there is nothing to report.
 
-    ``began``: since when Home Assistant heard nothing, as far as it knows; a change that was sent and not received may
-    be older. What is older than ``added`` is left out. ``silent``: what is known only by how it ended.
+    ``began``: when Home Assistant stopped receiving changes, as far as it knows; a change sent but not received may be
+    older. Changes before ``added`` are omitted. ``silent``: properties of which only the final value is known.
     """
-    lines: dict[_Place, list[str]] = {}
+    lines: dict[_Subject, list[str]] = {}
     began = max(began, added)
-    for missed in sorted(told.changes, key=lambda missed: -missed.age):
-        if (moment := now - duration(missed.age)) >= added and missed.device in things.by_id:
+    for missed in sorted(report.changes, key=lambda missed: -missed.age):
+        if (moment := now - duration(missed.age)) >= added and missed.device in devices.by_id:
             began = min(began, moment)
-            lines.setdefault(_place(missed), []).append(f"{_word(things, missed)} {_clock(moment, now)}".strip())
+            lines.setdefault(_subject_of(missed), []).append(
+                f"{_format_change(devices, missed)} {_format_time(moment, now)}".strip()
+            )
     for device, name in silent:
-        if device not in things.by_id:
+        if device not in devices.by_id:
             continue
-        missed = MissedChange(device=device, age=0, property=name, value=things.by_id[device].values.get(name))
-        lines.setdefault(_place(missed), [f"now {_word(things, missed)}"])
+        missed = MissedChange(device=device, age=0, property=name, value=devices.by_id[device].values.get(name))
+        lines.setdefault(_subject_of(missed), [f"now {_format_change(devices, missed)}"])
     if not lines:
         return None
-    shown = [f"- {_title(things, place)}: {_joined(words)}" for place, words in list(lines.items())[:_MOST_LINES]]
-    if hidden := told.more + len(lines) - len(shown):
+    shown = [
+        f"- {_format_subject(devices, subject)}: {_join_values(values)}"
+        for subject, values in list(lines.items())[:_MAX_LINES]
+    ]
+    if hidden := report.more + len(lines) - len(shown):
         shown.append(f"- and {hidden} more")
-    return "\n".join([f"While away ({_clock(began, now)} to {_clock(now, now)}):", *shown])
+    return "\n".join([f"Changes while offline ({_format_time(began, now)} to {_format_time(now, now)}):", *shown])
 
 
 class MissedChanges:
-    """Notifies people once of what was missed, and knows which changes may be confirmed to the gateway."""
+    """Notifies people once of missed changes, and tracks which changes may be confirmed to the gateway."""
 
-    def __init__(self, hass: HomeAssistant, entry: ConfigEntry, sender: NotificationSender, things: Things) -> None:
-        """Take who sends notifications, and the devices as they are held."""
+    def __init__(
+        self, hass: HomeAssistant, entry: ConfigEntry, sender: NotificationSender, devices: DeviceStates
+    ) -> None:
+        """Create a reporter that sends through ``sender`` and compares with ``devices``."""
         self._hass = hass
         self._entry = entry
         self._sender = sender
-        self._things = things
+        self._devices = devices
         self._silent: dict[tuple[str, str], None] = {}
-        """What is known only by how it ended, until it is reported: device and property, in order."""
+        """Properties of which only the final value is known, until they are reported: device and name, in order."""
         self._closed_at: datetime | None = None
-        """Since when nothing was heard; None: never connected, by this run of Home Assistant."""
+        """When the last session ended; None: not connected yet since Home Assistant started."""
         self._session = 0
-        self._heard = 0
-        """The session that has last said what was missed before it."""
+        self._received = 0
+        """Number of the newest session whose report of missed changes was received."""
         self._reported = 0
-        """The same, once people are notified of it."""
+        """Number of the newest session whose report was sent to people."""
         self.confirmed = 0
-        """The newest number of which, and of all before it, the gateway need not report anything again."""
+        """The number up to which the gateway need not report changes again."""
 
     @callback
     def session_opened(self) -> None:
-        """Confirm nothing until what was missed before this session has been reported."""
+        """Suspend confirmations until changes missed before this session have been reported."""
         self._session += 1
 
     @callback
     def session_closed(self) -> None:
-        """Note since when nothing is heard, unless the session ended before it said what was missed."""
-        if self._heard == self._session:
+        """Store the end of the session, unless it ended before its report was received."""
+        if self._received == self._session:
             self._closed_at = dt_util.utcnow()
 
     @callback
     def compare(self, devices: Iterable[Device]) -> None:
-        """Note what a snapshot shows with another value than is held, before it is held."""
-        self._silent |= dict.fromkeys(silent_changes(self._things, devices))
+        """Store which values of a snapshot differ from the held ones; call this before applying the snapshot."""
+        self._silent |= dict.fromkeys(silent_changes(self._devices, devices))
 
     @callback
     def report(self, message: MissedChangesReport) -> None:
-        """Notify people of what is over; what was before this site was added is no news."""
-        self._heard = self._session
+        """Notify people of missed changes, except those before the site was added."""
+        self._received = self._session
         now = dt_util.utcnow()
         began = self._closed_at or now - duration(message.since)
-        silent, self._silent = self._silent if now - began > WORTH_TELLING else {}, {}
-        text = summary(self._things, message, silent, began=began, added=self._entry.created_at, now=now)
+        silent, self._silent = self._silent if now - began > MIN_ABSENCE else {}, {}
+        text = summary(self._devices, message, silent, began=began, added=self._entry.created_at, now=now)
         if text is None:
             self._reported = self._session
         else:
             self._entry.async_create_background_task(
-                self._hass, self._async_report(text, self._session), f"{DOMAIN} while away"
+                self._hass, self._async_report(text, self._session), f"{DOMAIN} missed changes"
             )
 
     @callback
     def confirm(self) -> int | None:
-        """Return the newest number processed; None while something missed before it is still to be reported."""
+        """Return the newest processed number; None while missed changes have not been reported."""
         if self._reported != self._session:
             return None
-        self.confirmed = self._things.sequence or 0
+        self.confirmed = self._devices.sequence or 0
         return self.confirmed
 
     async def _async_report(self, text: str, session: int) -> None:
@@ -146,7 +156,7 @@ class MissedChanges:
 
 
 async def async_notify(hass: HomeAssistant, entry: ConfigEntry, sender: NotificationSender, text: str) -> None:
-    """Show ``text`` in Home Assistant and say it to the site's people; a later one takes its place."""
+    """Show ``text`` in Home Assistant and send it to the recipients; a later text replaces it."""
     persistent_notification.async_create(hass, escaped(text), entry.title, _tag(entry))
     people = [person for person in policy_of(hass, entry.options).people if person != PERSISTENT]
     await sender.async_send_message(people, text, _tag(entry))
@@ -154,7 +164,7 @@ async def async_notify(hass: HomeAssistant, entry: ConfigEntry, sender: Notifica
 
 @callback
 def forget(hass: HomeAssistant, entry: ConfigEntry) -> None:
-    """Take the notification away: the site goes."""
+    """Dismiss the notification of a site that is removed."""
     persistent_notification.async_dismiss(hass, _tag(entry))
 
 
@@ -162,34 +172,34 @@ def _tag(entry: ConfigEntry) -> str:
     return f"{DOMAIN}_missed_changes_{entry.entry_id}"
 
 
-def _place(missed: MissedChange) -> _Place:
-    return _Place(missed.device, missed.property, missed.event)
+def _subject_of(missed: MissedChange) -> _Subject:
+    return _Subject(missed.device, missed.property, missed.event)
 
 
-def _title(things: Things, place: _Place) -> str:
-    device = things.by_id[place.device].device
-    described = device.events if place.property is None else device.properties
-    name = place.event if place.property is None else place.property
+def _format_subject(devices: DeviceStates, subject: _Subject) -> str:
+    device = devices.by_id[subject.device].device
+    described = device.events if subject.property is None else device.properties
+    name = subject.event if subject.property is None else subject.property
     title = next((each.title for each in described if each.name == name), name)
-    return " ".join(f"{device.title}, {title}".split())  # in one line, whatever it is called
+    return " ".join(f"{device.title}, {title}".split())  # a name may contain line breaks
 
 
-def _word(things: Things, missed: MissedChange) -> str:
-    hints = {item.name: item.hint for item in things.by_id[missed.device].device.properties}
-    return _shown(missed.value, hints.get(missed.property or "", Hint.NONE))
+def _format_change(devices: DeviceStates, missed: MissedChange) -> str:
+    hints = {item.name: item.hint for item in devices.by_id[missed.device].device.properties}
+    return _format_value(missed.value, hints.get(missed.property or "", Hint.NONE))
 
 
-def _shown(value: Value | None, hint: Hint) -> str:
+def _format_value(value: Value | None, hint: Hint) -> str:
     if isinstance(value, bool):
         return _WORDS.get(hint, ("off", "on"))[value]
-    return "" if value is None else shortened(" ".join(str(value).split()), _MOST_TEXT)
+    return "" if value is None else shortened(" ".join(str(value).split()), _MAX_TEXT)
 
 
-def _clock(moment: datetime, now: datetime) -> str:
+def _format_time(moment: datetime, now: datetime) -> str:
     local, today = dt_util.as_local(moment), dt_util.as_local(now)
     return local.strftime("%H:%M" if local.date() == today.date() else "%Y-%m-%d %H:%M")
 
 
-def _joined(words: list[str]) -> str:
-    more = len(words) - _MOST_WORDS
-    return ", ".join(words) if more <= 0 else f"{', '.join(words[:2])}, {more} more, {', '.join(words[-3:])}"
+def _join_values(values: list[str]) -> str:
+    more = len(values) - _MAX_VALUES
+    return ", ".join(values) if more <= 0 else f"{', '.join(values[:2])}, {more} more, {', '.join(values[-3:])}"

@@ -1,4 +1,4 @@
-"""What of a site stands in Home Assistant's registries: the site, its Things reached through it, their entities."""
+"""Entries of a site in Home Assistant's device and entity registries."""
 
 from typing import Final
 
@@ -13,22 +13,41 @@ from custom_components.process_cosmos.contract.identifiers import is_ulid, join_
 from custom_components.process_cosmos.data import CosmosConfigEntry
 
 
-def identifier(entry: CosmosConfigEntry, device_id: str) -> str:
-    """Return the identifier of a Thing: of the gateway's site, so that it is the same after a new set-up."""
+def device_identifier(entry: CosmosConfigEntry, device_id: str) -> str:
+    """Return the registry identifier of a device. It contains the gateway's site id, so it survives a new set-up."""
     return f"{entry.data[CONF_SITE]}/{device_id}"
 
 
 EVENT_KEY: Final = "event"
-"""What stands before a device event's name in its entity's key."""
+"""Prefix of a device event's name in the unique id of its entity."""
 
 
 def unique_id(entry: CosmosConfigEntry, device_id: str, *key: str) -> str:
-    """Return the unique id of an entity of a Thing: no other Thing's, whatever devices call themselves."""
+    """Return the unique id of an entity of a device, unambiguous for any device names."""
     return join_names(entry.data[CONF_SITE] or "", device_id, *key)
 
 
-def site_device_info(entry: CosmosConfigEntry) -> DeviceInfo:
-    """Return what the site's own device is."""
+def escape_unique_ids(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
+    """Escape the names in unique ids of minor version 2, so that entities keep their names, areas and history.
+
+    If two devices shared an id, the entity stays with the device it is registered for.
+    """
+    devices, entities = dr.async_get(hass), er.async_get(hass)
+    for entity in er.async_entries_for_config_entry(entities, entry.entry_id):
+        device = devices.async_get(entity.device_id or "")
+        for name in (name for domain, name in (device.identifiers if device else ()) if domain == DOMAIN):
+            site, _, device_id = name.partition("/")
+            if not device_id or not entity.unique_id.startswith(f"{name}/"):
+                continue
+            key = entity.unique_id.removeprefix(f"{name}/")
+            is_event = entity.domain == Platform.EVENT and key.startswith(f"{EVENT_KEY}/")
+            parts = tuple(key.split("/", 1)) if is_event else (key,)
+            if (escaped := join_names(site, device_id, *parts)) != entity.unique_id:
+                entities.async_update_entity(entity.entity_id, new_unique_id=escaped)
+
+
+def make_site_device_info(entry: CosmosConfigEntry) -> DeviceInfo:
+    """Return the registry data of the site's own device."""
     return DeviceInfo(
         identifiers={(DOMAIN, entry.entry_id)},
         name=entry.title,
@@ -37,50 +56,52 @@ def site_device_info(entry: CosmosConfigEntry) -> DeviceInfo:
     )
 
 
-def thing_device_info(hass: HomeAssistant, entry: CosmosConfigEntry, device: Device) -> DeviceInfo:
-    """Return what a Thing is; the site's own device must stand in the registry already."""
-    hub = _site_device(hass, entry)
+def make_device_info(hass: HomeAssistant, entry: CosmosConfigEntry, device: Device) -> DeviceInfo:
+    """Return the registry data of a device; the site's own device must already be registered."""
+    site_device = _site_device(hass, entry)
     return DeviceInfo(
-        identifiers={(DOMAIN, identifier(entry, device.id))},
+        identifiers={(DOMAIN, device_identifier(entry, device.id))},
         name=device.title,
         manufacturer=device.manufacturer,
         model=device.model,
         sw_version=device.firmware,
-        via_device_id=hub.id if hub else None,
+        via_device_id=site_device.id if site_device else None,
     )
 
 
 def register_site(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
-    """Enter the site's own device, and let what another gateway's Things left behind be those of this one."""
+    """Register the site's own device, and assign the registry entries of a replaced gateway to the current one."""
     _adopt(hass, entry)
     dr.async_get(hass).async_get_or_create_from_info(
-        config_entry_id=entry.entry_id, device_info=site_device_info(entry)
+        config_entry_id=entry.entry_id, device_info=make_site_device_info(entry)
     )
 
 
 def register_version(hass: HomeAssistant, entry: CosmosConfigEntry, version: str) -> None:
-    """Note the gateway's version at the site's own device."""
+    """Store the gateway's version in the site's own device."""
     dr.async_get(hass).async_get_or_create(
         config_entry_id=entry.entry_id, identifiers={(DOMAIN, entry.entry_id)}, sw_version=version
     )
 
 
-def register_thing(hass: HomeAssistant, entry: CosmosConfigEntry, device: Device) -> None:
-    """Enter a Thing, or what is new about it."""
+def register_device(hass: HomeAssistant, entry: CosmosConfigEntry, device: Device) -> None:
+    """Register a device, or update its registry entry."""
     dr.async_get(hass).async_get_or_create_from_info(
-        config_entry_id=entry.entry_id, device_info=thing_device_info(hass, entry, device)
+        config_entry_id=entry.entry_id, device_info=make_device_info(hass, entry, device)
     )
 
 
-def remove_thing(hass: HomeAssistant, entry: CosmosConfigEntry, device_id: str) -> None:
-    """Remove a Thing; its entities go with it."""
+def remove_device(hass: HomeAssistant, entry: CosmosConfigEntry, device_id: str) -> None:
+    """Remove a device and its entities."""
     registry = dr.async_get(hass)
-    if thing := registry.async_get_device_by_identifier((DOMAIN, identifier(entry, device_id)), entry.entry_id):
-        registry.async_remove_device(thing.id)
+    if device_state := registry.async_get_device_by_identifier(
+        (DOMAIN, device_identifier(entry, device_id)), entry.entry_id
+    ):
+        registry.async_remove_device(device_state.id)
 
 
 def _adopt(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
-    """Rename Things and their entities after the site's gateway: with another one people keep names, areas, history."""
+    """Replace the site id in identifiers and unique ids, so that names, areas and history survive a new gateway."""
     devices, entities = dr.async_get(hass), er.async_get(hass)
     for device in dr.async_entries_for_config_entry(devices, entry.entry_id):
         ours = {(domain, _adopted(entry, name)) for domain, name in device.identifiers}
@@ -92,9 +113,9 @@ def _adopt(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
 
 
 def _adopted(entry: CosmosConfigEntry, name: str) -> str:
-    """Return the identifier of a Thing, or of something of it, under the entry's gateway; others stay as they are."""
+    """Return an identifier or unique id with the site id of the entry's gateway; others unchanged."""
     site, slash, rest = name.partition("/")
-    return identifier(entry, rest) if slash and is_ulid(site) and entry.data[CONF_SITE] else name
+    return device_identifier(entry, rest) if slash and is_ulid(site) and entry.data[CONF_SITE] else name
 
 
 def _site_device(hass: HomeAssistant, entry: CosmosConfigEntry) -> dr.DeviceEntry | None:

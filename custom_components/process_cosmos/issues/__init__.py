@@ -1,1 +1,1 @@
-"""Repair issues."""
+"""Repair issues of the integration."""

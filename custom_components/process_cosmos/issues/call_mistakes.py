@@ -1,4 +1,4 @@
-"""The repair issues of automations that call ``alert`` with mistakes: the alert went out, its author should know."""
+"""Repair issues of automations and scripts that call ``alert`` with mistakes."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -13,26 +13,27 @@ from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.texts import escaped, listed
 
 CALL_PROBLEMS: Final = "call_problems"
-"""The translation key, and how the ids of these issues begin."""
+"""The translation key, and the prefix of the issue ids."""
 
 _LEARN_MORE = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/alert.md#when-a-call-has-mistakes"
-_REMEMBERED = 100
-"""Mistakes that are kept, so that they can be shown beside those of later calls."""
+_MAX_STORED = 100
+"""Maximum number of mistakes stored to be shown together with those of later calls."""
 
 
 @callback
 def show_problems(
     hass: HomeAssistant, *, caller: str, name: str, run: str, group: str, problems: Sequence[Problem]
 ) -> None:
-    """Show what was wrong with the newest calls of ``caller``, an entity id, by ``name``.
+    """Create or update the issue with the mistakes of the newest calls of ``caller`` (an entity id) named ``name``.
 
-    A call ends what was said of earlier runs (ids of contexts) with the same group: one run may call twice, and some
-    calls are rare. The issue survives a restart: an automation that guards against leaks may not call again for years.
+    A call replaces mistakes of earlier runs (context ids) with the same group; those of the same run and of other
+    groups stay, because one run may call twice and some calls are rare. The issue survives a restart, because a leak
+    alarm may not call again for years.
     """
     issue_id = f"{CALL_PROBLEMS}_{caller}"
     issue = ir.async_get(hass).async_get_issue(DOMAIN, issue_id)
-    said: dict[str, list[str]] = orjson.loads(str(((issue and issue.data) or {}).get("said", "{}")))
-    kept = {line: where for line, where in said.items() if where[0] == run or where[1] != group}
+    stored: dict[str, list[str]] = orjson.loads(str(((issue and issue.data) or {}).get("said", "{}")))
+    kept = {line: origin for line, origin in stored.items() if origin[0] == run or origin[1] != group}
     lines = kept | {" ".join(problem.message.split()): [run, group] for problem in problems}
     if not lines:
         ir.async_delete_issue(hass, DOMAIN, issue_id)
@@ -42,7 +43,7 @@ def show_problems(
         hass,
         DOMAIN,
         issue_id,
-        data={"caller": caller, "said": json_dumps(dict(list(lines.items())[:_REMEMBERED]))},
+        data={"caller": caller, "said": json_dumps(dict(list(lines.items())[:_MAX_STORED]))},
         is_fixable=False,
         is_persistent=True,
         learn_more_url=_LEARN_MORE,
@@ -54,7 +55,7 @@ def show_problems(
 
 @callback
 def forget_problems_of_removed_callers(hass: HomeAssistant) -> None:
-    """Delete the issues of callers that are no entity, or none any more, once Home Assistant has started."""
+    """Delete the issues of callers that are not, or no longer, an entity; call this after the start."""
     for issue in _issues(hass):
         if hass.states.get(str((issue.data or {}).get("caller"))) is None:
             ir.async_delete_issue(hass, DOMAIN, issue.issue_id)
@@ -62,7 +63,7 @@ def forget_problems_of_removed_callers(hass: HomeAssistant) -> None:
 
 @callback
 def forget(hass: HomeAssistant) -> None:
-    """Delete all these issues, with the last site."""
+    """Delete all these issues when the last site is removed."""
     for issue in _issues(hass):
         ir.async_delete_issue(hass, DOMAIN, issue.issue_id)
 

@@ -1,4 +1,4 @@
-"""The repair issues of destinations: one that refuses is shown at once, one that is offline after an hour."""
+"""Repair issues of destinations: for a refusal at once, for an offline destination after an hour."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -11,22 +11,22 @@ from homeassistant.util import dt as dt_util
 
 from custom_components.process_cosmos.alerts.durations import duration
 from custom_components.process_cosmos.contract.destinations import Link, LinkState, Status, Waiting
-from custom_components.process_cosmos.gateway.destination_texts import label_of, reason_words
+from custom_components.process_cosmos.gateway.destination_texts import label_of, reason_sentence
 from custom_components.process_cosmos.texts import quoted
 
-from .site_issues import Issue, clear_issues_but, create_issue
+from .site_issues import Issue, clear_other_issues, create_issue
 
 OFFLINE_FOR = timedelta(hours=1)
 
 _UNTRIED = "untried"
-"""The reason of a link over which nothing was sent since the app started: it may work."""
+"""Reason of a link over which nothing was sent since the app started: it may work."""
 
 
 class DestinationIssues:
-    """Shows which destinations of a site need a person."""
+    """Creates and deletes the issues of the destinations of a site."""
 
     def __init__(self, hass: HomeAssistant, entry: ConfigEntry) -> None:
-        """Take the site; nothing is known of its destinations yet."""
+        """Start without knowledge of the destinations of the site."""
         self._hass = hass
         self._entry = entry
         self._offline_since: dict[str, datetime] = {}
@@ -34,49 +34,49 @@ class DestinationIssues:
 
     @callback
     def show(self, status: Status) -> None:
-        """Show the issues of the destinations in ``status``, remove all others, and look again when one is due."""
+        """Create the issues for ``status``, delete all others, and check again when the next one is due."""
         now = dt_util.utcnow()
         offline = [link for link in status.links if link.state is LinkState.OFFLINE]
         self._offline_since = {link.name: self._since(link, now) for link in offline}
-        self._look(status, now)
+        self._update(status, now)
 
     @callback
     def stop(self) -> None:
-        """Stop waiting for what may become due: without a session nobody knows whether it still lasts."""
+        """Cancel the pending check: without a session the state of the destinations is unknown."""
         if self._timer:
             self._timer()
             self._timer = None
 
     def _since(self, link: Link, now: datetime) -> datetime:
-        """Return since when ``link`` is offline."""
-        return now - duration(link.state_age)
+        """Return since when ``link`` is offline, by an older app since it was first reported offline."""
+        return self._offline_since.get(link.name, now) if link.state_age is None else now - duration(link.state_age)
 
     @callback
-    def _look(self, status: Status, now: datetime) -> None:
+    def _update(self, status: Status, now: datetime) -> None:
         self.stop()
         refused = [link for link in status.links if link.state is LinkState.REFUSED]
         tried = [link for link in status.links if link.name in self._offline_since and link.reason != _UNTRIED]
         due = {link.name: self._offline_since[link.name] + OFFLINE_FOR for link in tried}
         offline = [link for link in tried if due[link.name] <= now]
         for issue, links in ((Issue.DESTINATION_REFUSED, refused), (Issue.DESTINATION_OFFLINE, offline)):
-            clear_issues_but(self._hass, self._entry, issue, [link.name for link in links])
+            clear_other_issues(self._hass, self._entry, issue, [link.name for link in links])
             for link in links:
                 create_issue(
                     self._hass, self._entry, issue, about=link.name, **self._placeholders(link, status.waiting)
                 )
         if later := [at for at in due.values() if at > now]:
-            self._timer = async_call_later(self._hass, min(later) - now, partial(self._look, status))
+            self._timer = async_call_later(self._hass, min(later) - now, partial(self._update, status))
 
     def _placeholders(self, link: Link, waiting: Waiting) -> Mapping[str, str]:
-        reason = reason_words(self._hass, link.reason or link.state)
+        reason = reason_sentence(self._hass, link.reason or link.state)
         return {
             "destination": label_of(link),
             "address": link.address,
             "reason": f"{reason} {quoted(link.detail)}".strip(),
-            "waiting": _roughly(waiting.urgent + waiting.change + waiting.reading),
+            "waiting": _order_of_magnitude(waiting.urgent + waiting.change + waiting.reading),
         }
 
 
-def _roughly(count: int) -> str:
-    """Return the order of magnitude from ten on: an exact number would rewrite the issue every second."""
+def _order_of_magnitude(count: int) -> str:
+    """Return a number from ten on as a power of ten: an exact number would rewrite the issue every second."""
     return f"{10 ** (len(str(count)) - 1)}+" if count >= 10 else str(count)  # noqa: PLR2004 - the base

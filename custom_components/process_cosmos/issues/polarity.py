@@ -1,4 +1,4 @@
-"""Asks what true means where the name of a property leaves it open."""
+"""Repair issue for properties whose names do not say what true means."""
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
@@ -15,42 +15,42 @@ _CHOICES: Mapping[Hint, str] = {Hint.VALVE: "`open` / `closed`", Hint.MOISTURE: 
 
 
 class PolarityIssue:
-    """One repair issue of a site: it lists the properties that are not used until somebody says what true means.
+    """The repair issue of a site that lists the properties which cannot be used until it is clear what true means.
 
-    One for all, because whoever may publish at the broker can describe any number of devices.
+    There is one issue for all devices, because any client of the broker can publish any number of descriptions.
     """
 
     def __init__(self, hass: HomeAssistant, entry: ConfigEntry) -> None:
-        """Know of no device yet."""
+        """Start without devices."""
         self._hass = hass
         self._entry = entry
-        self._asked: dict[str, list[str]] = {}
-        """What is asked, by the id of the device; devices without a doubt are left out."""
+        self._unclear: dict[str, list[str]] = {}
+        """Unclear properties by device id; without devices that have none."""
 
-    def take_all(self, devices: Iterable[Device]) -> None:
-        """Ask about ``devices``, all there are."""
-        self._asked = {device.id: asked for device in devices if (asked := _asked(device))}
+    def update_all(self, devices: Iterable[Device]) -> None:
+        """Update the issue for the complete list of devices."""
+        self._unclear = {device.id: unclear for device in devices if (unclear := _unclear_properties(device))}
         self._show()
 
-    def take(self, device_id: str, device: Device | None) -> None:
-        """Ask about one device as it is now; None: it is gone."""
-        asked = _asked(device) if device else []
-        if asked != self._asked.get(device_id, []):
-            self._asked.pop(device_id, None)
-            if asked:
-                self._asked[device_id] = asked
+    def update_device(self, device_id: str, device: Device | None) -> None:
+        """Update the issue for one device; None: it was removed."""
+        unclear = _unclear_properties(device) if device else []
+        if unclear != self._unclear.get(device_id, []):
+            self._unclear.pop(device_id, None)
+            if unclear:
+                self._unclear[device_id] = unclear
             self._show()
 
     def _show(self) -> None:
-        if self._asked:
-            properties = listed([*chain.from_iterable(self._asked.values())])
+        if self._unclear:
+            properties = listed([*chain.from_iterable(self._unclear.values())])
             create_issue(self._hass, self._entry, Issue.POLARITY_UNKNOWN, properties=properties)
         else:
             clear_issues(self._hass, self._entry, Issue.POLARITY_UNKNOWN)
 
 
-def _asked(device: Device) -> list[str]:
-    """Return what is asked of a device, a line of Markdown per property."""
+def _unclear_properties(device: Device) -> list[str]:
+    """Return the unclear properties of a device, one line of Markdown each."""
     return [
         f"{quoted(device.title)}: {quoted(item.name)} ({_CHOICES[item.suggested_hint]})"
         for item in device.properties

@@ -1,4 +1,4 @@
-"""Repair issues about recipients who are not reached, or cannot be found any more."""
+"""Repair issues of recipients that are not reached, or no longer exist."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -22,72 +22,72 @@ from custom_components.process_cosmos.contract.identifiers import PHONE
 from custom_components.process_cosmos.issues.site_issues import Issue, clear_issue_about, clear_issues, create_issue
 
 FAILED_FOR = timedelta(hours=1)
-"""How long a recipient fails until somebody should look after it."""
+"""How long notifications of a recipient have to fail until an issue is created."""
 
-LOOK_AFTER = 5.0
-"""Seconds after a change of the registries: a phone registered anew is removed first, then added."""
+CHECK_AFTER = 5.0
+"""Seconds to wait after a registry change: a phone that registers again is removed first, then added."""
 
 
 class RecipientIssues:
-    """Knows since when each recipient fails, as long as Home Assistant runs; what it shows names the recipient."""
+    """Tracks since when each recipient fails, until Home Assistant stops, and creates and deletes the issues."""
 
     def __init__(
         self, hass: HomeAssistant, entry: ConfigEntry, recipients: Sequence[str], now: Callable[[], datetime]
     ) -> None:
-        """Take who is chosen, and the clock."""
+        """Track the chosen ``recipients``. ``now``: the clock."""
         self._hass = hass
         self._entry = entry
         self._recipients = recipients
         self._now = now
         self._failing_since: dict[str, datetime] = {}
         self._cancels: list[CALLBACK_TYPE] = []
-        self._look_soon: CALLBACK_TYPE | None = None
+        self._cancel_check: CALLBACK_TYPE | None = None
 
     @property
     def nobody_left(self) -> bool:
-        """Whether none of those chosen can be found, or nobody is chosen."""
-        return not any(recipient_exists(self._hass, recipient) for recipient in self._recipients)
+        """Whether no chosen recipient exists, including the case that none is chosen."""
+        return not any(is_there(self._hass, recipient) for recipient in self._recipients)
 
     @callback
     def start(self) -> None:
-        """Look whether everybody can be found, now and whenever the registries change."""
+        """Check whether all recipients exist, now and after registry changes."""
         self._cancels = [
             async_dispatcher_connect(self._hass, SIGNAL_CONFIG_ENTRY_CHANGED, self._entry_changed),
             self._hass.bus.async_listen(er.EVENT_ENTITY_REGISTRY_UPDATED, self._entity_changed),
         ]
-        self.look()
+        self.check()
 
     @callback
     def stop(self) -> None:
-        """Follow the registries no longer; what is shown stays."""
+        """Stop checking after registry changes; existing issues stay."""
         while self._cancels:
             self._cancels.pop()()
-        if self._look_soon:
-            self._look_soon()
-            self._look_soon = None
+        if self._cancel_check:
+            self._cancel_check()
+            self._cancel_check = None
 
     @callback
     def learn(self, recipient: str, result: NotificationResult) -> None:
-        """Take in how notifying ``recipient`` went: log the first failure of a row, show what lasts an hour."""
+        """Record a notification result: log the first of consecutive failures, create an issue after an hour."""
         if result.code is None:
             self._failing_since.pop(recipient, None)
             clear_issue_about(self._hass, self._entry, Issue.RECIPIENT_FAILS, recipient)
             clear_issue_about(self._hass, self._entry, Issue.RECIPIENT_GONE, recipient)
             return
         now = self._now()
-        if recipient not in self._failing_since:  # tries go on every minute
+        if recipient not in self._failing_since:  # retried every minute, so log once
             self._failing_since[recipient] = now
             LOGGER.warning("%s: %s: %s", result.code, shown_name(self._hass, self._entry, recipient), result.sentence)
         if not self._cancels:
-            return  # a notification that ended after the site was unloaded, which took its issues away
+            return  # a notification that finished after the site was unloaded must not create an issue
         if result.code in GONE:
-            self.look()
+            self.check()
         elif recipient in self._recipients and now - self._failing_since[recipient] >= FAILED_FOR:
             self._show(Issue.RECIPIENT_FAILS, recipient, result)
 
     @callback
-    def look(self) -> None:
-        """Show who cannot be found, and whether nobody is left."""
+    def check(self) -> None:
+        """Create issues for recipients that do not exist, and one if none is left."""
         self._remember_names()
         for recipient in self._recipients:
             if recipient_exists(self._hass, recipient):
@@ -120,18 +120,18 @@ class RecipientIssues:
     @callback
     def _entry_changed(self, _change: ConfigEntryChange, entry: ConfigEntry) -> None:
         if entry.domain == MOBILE_APP:
-            self._look_in_a_moment()
+            self._schedule_check()
 
     @callback
     def _entity_changed(self, event: Event[er.EventEntityRegistryUpdatedData]) -> None:
         if event.data["entity_id"].startswith(f"{Platform.NOTIFY}."):
-            self._look_in_a_moment()
+            self._schedule_check()
 
-    def _look_in_a_moment(self) -> None:
-        if self._look_soon is None:
-            self._look_soon = async_call_later(self._hass, LOOK_AFTER, self._look_now)
+    def _schedule_check(self) -> None:
+        if self._cancel_check is None:
+            self._cancel_check = async_call_later(self._hass, CHECK_AFTER, self._run_check)
 
     @callback
-    def _look_now(self, _now: datetime) -> None:
-        self._look_soon = None
-        self.look()
+    def _run_check(self, _now: datetime) -> None:
+        self._cancel_check = None
+        self.check()

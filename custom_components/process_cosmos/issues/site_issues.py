@@ -1,4 +1,4 @@
-"""The repair issues of a site: one table, created and cleared here only."""
+"""Table of the repair issues of a site, and the functions that create and delete them."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from custom_components.process_cosmos.contract.errors import Code
 
 
 class Issue(StrEnum):
-    """What a person may have to look at; also the translation key."""
+    """The repair issues of a site; the value is the translation key."""
 
     GATEWAY_UNREACHABLE = "gateway_unreachable"
     OTHER_GATEWAY = "other_gateway"
@@ -26,16 +26,16 @@ class Issue(StrEnum):
     DESTINATION_REFUSED = "destination_refused"
     DESTINATION_OFFLINE = "destination_offline"
     REJECTED_EVENTS = "rejected_events"
-    OUTBOX_FULL_URGENT = "outbox_full_alarm"
+    OUTBOX_FULL_URGENT = "outbox_full_urgent"
     OUTBOX_FULL_CHANGE = "outbox_full_change"
-    OUTBOX_FULL_READING = "outbox_full_measurement"
+    OUTBOX_FULL_READING = "outbox_full_reading"
     STORAGE_FULL = "storage_full"
     STORAGE_READ_ONLY = "storage_read_only"
     STORAGE_FAILING = "storage_failing"
     STORE_RECOVERED = "store_recovered"
     STORE_LOST = "store_lost"
     EVENTS_DROPPED = "events_dropped"
-    READINGS_DROPPED = "measurements_dropped"
+    READINGS_DROPPED = "readings_dropped"
     BROKER_DROPS = "broker_drops"
     BROKER_AWAY = "broker_away"
     BROKER_LOGIN_REFUSED = "broker_login_refused"
@@ -57,7 +57,7 @@ class Issue(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Form:
+class _IssueAttributes:
     severity: ir.IssueSeverity = ir.IssueSeverity.ERROR
     fixable: bool = False
     learn_more: str | None = None
@@ -68,45 +68,45 @@ _POLARITY = "https://github.com/process-cosmos/process-cosmos/blob/main/wire/dev
 
 _LINKS = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/errors.md#why-a-link-is-offline-or-refused"
 
-_FORMS: Mapping[Issue, _Form] = {
-    Issue.GATEWAY_UNREACHABLE: _Form(),
-    Issue.OTHER_GATEWAY: _Form(fixable=True),
-    Issue.OTHER_HOME_ASSISTANT: _Form(),
-    Issue.SCHEMA_TOO_OLD: _Form(learn_more=_UPDATES),
-    Issue.SCHEMA_TOO_NEW: _Form(learn_more=_UPDATES),
-    Issue.APP_OLDER: _Form(severity=ir.IssueSeverity.WARNING, learn_more=_UPDATES),
-    Issue.REFUSED: _Form(),
-    Issue.DESTINATION_REFUSED: _Form(learn_more=_LINKS),
-    Issue.DESTINATION_OFFLINE: _Form(severity=ir.IssueSeverity.WARNING, learn_more=_LINKS),
-    Issue.REJECTED_EVENTS: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
-    Issue.OUTBOX_FULL_URGENT: _Form(),
-    Issue.OUTBOX_FULL_CHANGE: _Form(severity=ir.IssueSeverity.WARNING),
-    Issue.OUTBOX_FULL_READING: _Form(severity=ir.IssueSeverity.WARNING),
-    Issue.STORAGE_FULL: _Form(),
-    Issue.STORAGE_READ_ONLY: _Form(),
-    Issue.STORAGE_FAILING: _Form(),
-    Issue.STORE_RECOVERED: _Form(fixable=True),
-    Issue.STORE_LOST: _Form(fixable=True),
-    Issue.EVENTS_DROPPED: _Form(fixable=True),
-    Issue.READINGS_DROPPED: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
-    Issue.BROKER_DROPS: _Form(severity=ir.IssueSeverity.WARNING, fixable=True),
-    Issue.BROKER_AWAY: _Form(),
-    Issue.BROKER_LOGIN_REFUSED: _Form(),
-    Issue.BROKER_CERTIFICATE: _Form(),
-    Issue.BROKER_REFUSED: _Form(),
-    Issue.BROKER_DENIED: _Form(severity=ir.IssueSeverity.WARNING),
-    Issue.BROKER_QOS: _Form(severity=ir.IssueSeverity.WARNING),
-    Issue.DEVICE_LIMITED: _Form(severity=ir.IssueSeverity.WARNING),
-    Issue.TOO_MANY_DEVICES: _Form(severity=ir.IssueSeverity.WARNING),
-    Issue.IDENTITY_CONFLICT: _Form(),
-    Issue.MEMORY_NOT_WRITTEN: _Form(),
-    Issue.MEMORY_DAMAGED: _Form(),
-    Issue.MEMORY_LOST: _Form(),
-    Issue.MEMORY_TOO_NEW: _Form(learn_more=_UPDATES),
-    Issue.POLARITY_UNKNOWN: _Form(severity=ir.IssueSeverity.WARNING, learn_more=_POLARITY),
-    Issue.RECIPIENT_FAILS: _Form(),
-    Issue.RECIPIENT_GONE: _Form(),
-    Issue.NOBODY_LEFT: _Form(),
+_ATTRIBUTES: Mapping[Issue, _IssueAttributes] = {
+    Issue.GATEWAY_UNREACHABLE: _IssueAttributes(),
+    Issue.OTHER_GATEWAY: _IssueAttributes(fixable=True),
+    Issue.OTHER_HOME_ASSISTANT: _IssueAttributes(),
+    Issue.SCHEMA_TOO_OLD: _IssueAttributes(learn_more=_UPDATES),
+    Issue.SCHEMA_TOO_NEW: _IssueAttributes(learn_more=_UPDATES),
+    Issue.APP_OLDER: _IssueAttributes(severity=ir.IssueSeverity.WARNING, learn_more=_UPDATES),
+    Issue.REFUSED: _IssueAttributes(),
+    Issue.DESTINATION_REFUSED: _IssueAttributes(learn_more=_LINKS),
+    Issue.DESTINATION_OFFLINE: _IssueAttributes(severity=ir.IssueSeverity.WARNING, learn_more=_LINKS),
+    Issue.REJECTED_EVENTS: _IssueAttributes(severity=ir.IssueSeverity.WARNING, fixable=True),
+    Issue.OUTBOX_FULL_URGENT: _IssueAttributes(),
+    Issue.OUTBOX_FULL_CHANGE: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
+    Issue.OUTBOX_FULL_READING: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
+    Issue.STORAGE_FULL: _IssueAttributes(),
+    Issue.STORAGE_READ_ONLY: _IssueAttributes(),
+    Issue.STORAGE_FAILING: _IssueAttributes(),
+    Issue.STORE_RECOVERED: _IssueAttributes(fixable=True),
+    Issue.STORE_LOST: _IssueAttributes(fixable=True),
+    Issue.EVENTS_DROPPED: _IssueAttributes(fixable=True),
+    Issue.READINGS_DROPPED: _IssueAttributes(severity=ir.IssueSeverity.WARNING, fixable=True),
+    Issue.BROKER_DROPS: _IssueAttributes(severity=ir.IssueSeverity.WARNING, fixable=True),
+    Issue.BROKER_AWAY: _IssueAttributes(),
+    Issue.BROKER_LOGIN_REFUSED: _IssueAttributes(),
+    Issue.BROKER_CERTIFICATE: _IssueAttributes(),
+    Issue.BROKER_REFUSED: _IssueAttributes(),
+    Issue.BROKER_DENIED: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
+    Issue.BROKER_QOS: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
+    Issue.DEVICE_LIMITED: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
+    Issue.TOO_MANY_DEVICES: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
+    Issue.IDENTITY_CONFLICT: _IssueAttributes(),
+    Issue.MEMORY_NOT_WRITTEN: _IssueAttributes(),
+    Issue.MEMORY_DAMAGED: _IssueAttributes(),
+    Issue.MEMORY_LOST: _IssueAttributes(),
+    Issue.MEMORY_TOO_NEW: _IssueAttributes(learn_more=_UPDATES),
+    Issue.POLARITY_UNKNOWN: _IssueAttributes(severity=ir.IssueSeverity.WARNING, learn_more=_POLARITY),
+    Issue.RECIPIENT_FAILS: _IssueAttributes(),
+    Issue.RECIPIENT_GONE: _IssueAttributes(),
+    Issue.NOBODY_LEFT: _IssueAttributes(),
 }
 
 ISSUES_OF_CODES: Mapping[str, Issue] = {
@@ -114,7 +114,7 @@ ISSUES_OF_CODES: Mapping[str, Issue] = {
     Code.SCHEMA_TOO_OLD: Issue.SCHEMA_TOO_OLD,
     Code.SCHEMA_TOO_NEW: Issue.SCHEMA_TOO_NEW,
 }
-"""Which refusals have an issue of their own, others are ``REFUSED``; ``unauthorized`` asks for a new pairing line."""
+"""Refusal codes with an issue of their own; others use ``REFUSED``, and ``unauthorized`` starts a reauth flow."""
 
 LINK_ISSUES = (
     Issue.GATEWAY_UNREACHABLE,
@@ -124,22 +124,22 @@ LINK_ISSUES = (
     Issue.SCHEMA_TOO_NEW,
     Issue.REFUSED,
 )
-"""Issues that are over once the gateway has sent its devices."""
+"""Issues that are deleted once the gateway has sent its devices."""
 
 
 def create_issue(
     hass: HomeAssistant, entry: ConfigEntry, issue: Issue, *, about: str | None = None, **placeholders: str
 ) -> None:
-    """Show ``issue`` for this site, or renew it; ``about``: what of the site, where it can be shown of several."""
-    form = _FORMS[issue]
+    """Create or update ``issue`` for a site. ``about``: the subject, for an issue that can exist several times."""
+    attributes = _ATTRIBUTES[issue]
     ir.async_create_issue(
         hass,
         DOMAIN,
         _id(entry, issue, about),
         data={"entry_id": entry.entry_id, "issue": issue},
-        is_fixable=form.fixable,
-        learn_more_url=form.learn_more,
-        severity=form.severity,
+        is_fixable=attributes.fixable,
+        learn_more_url=attributes.learn_more,
+        severity=attributes.severity,
         translation_key=issue,
         translation_placeholders={"site": entry.title, **placeholders},
     )
@@ -147,38 +147,38 @@ def create_issue(
 
 @callback
 def show_other_gateway(hass: HomeAssistant, entry: ConfigEntry) -> None:
-    """Say that another app answers for this site; a new pairing line of the lost one is not asked for any more."""
+    """Create the issue that another app responds for this site, and end a reauth flow for the lost one."""
     create_issue(hass, entry, Issue.OTHER_GATEWAY, url=entry.data[CONF_URL])
     end_reauth(hass, entry)
 
 
 @callback
 def end_reauth(hass: HomeAssistant, entry: ConfigEntry) -> None:
-    """Take back the question for a new pairing line."""
+    """Abort active reauth flows of the entry."""
     for flow in tuple(entry.async_get_active_flows(hass, {SOURCE_REAUTH})):
         hass.config_entries.flow.async_abort(flow["flow_id"])
 
 
 def clear_issues(hass: HomeAssistant, entry: ConfigEntry, *issues: Issue) -> None:
-    """Take these issues of the site away where they are about nothing of the site."""
+    """Delete these issues of the site; those with a subject stay."""
     for issue in issues:
         ir.async_delete_issue(hass, DOMAIN, _id(entry, issue))
 
 
 def clear_all_issues(hass: HomeAssistant, entry: ConfigEntry) -> None:
-    """Take all issues of the site away, whatever they are about."""
+    """Delete all issues of the site, with and without a subject."""
     for issue in Issue:
         clear_issues(hass, entry, issue)
-        clear_issues_but(hass, entry, issue, ())
+        clear_other_issues(hass, entry, issue, ())
 
 
 def clear_issue_about(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: str) -> None:
-    """Take this issue of the site away where it is ``about`` this."""
+    """Delete this issue of the site for the subject ``about``."""
     ir.async_delete_issue(hass, DOMAIN, _id(entry, issue, about))
 
 
-def clear_issues_but(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: Collection[str]) -> None:
-    """Take this issue of the site away but for those that are ``about`` one of these."""
+def clear_other_issues(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: Collection[str]) -> None:
+    """Delete this issue of the site for all subjects other than those in ``about``."""
     kept = {_id(entry, issue, each) for each in about}
     shown = [issue_id for domain, issue_id in ir.async_get(hass).issues if domain == DOMAIN]
     for issue_id in shown:

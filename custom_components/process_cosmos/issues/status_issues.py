@@ -1,4 +1,4 @@
-"""Which repair issues a gateway's status asks for."""
+"""Repair issues derived from the gateway's status."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,29 +16,30 @@ from .site_issues import Issue, clear_issues, create_issue
 type Placeholders = Mapping[str, str]
 
 _LOSSES = frozenset({"quota", "disk", "damaged"})
-"""Reasons for which something is dropped that nobody wanted to lose; the others are what was asked for."""
+"""Drop reasons that mean an unwanted loss; the others are configured."""
 
 _BROKER_REASONS = frozenset({"login_refused", "certificate", "tls", "broker_refused"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Condition:
-    """``shown_fn``: what to say while it lasts, None: it is over."""
+    """A condition with an issue. ``placeholders_fn`` returns None when the condition is over."""
 
     issue: Issue
-    shown_fn: Callable[[Status], Placeholders | None]
+    placeholders_fn: Callable[[Status], Placeholders | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Occurrence:
-    """Something that has happened and cannot be undone: shown until a person has read of it.
+    """An occurrence that cannot be undone, whose issue exists until a person has read it.
 
-    ``mark_fn``: differs when it has happened once more, empty: it has not. ``says_fn``: what the dialog says.
+    ``mark_fn``: a value that changes with each further occurrence, empty before the first. ``placeholders_fn``: for
+    the text of the dialog.
     """
 
     issue: Issue
     mark_fn: Callable[[Status], str]
-    says_fn: Callable[[Status], Placeholders]
+    placeholders_fn: Callable[[Status], Placeholders]
 
 
 def _full(priority: Priority) -> Callable[[Status], Placeholders | None]:
@@ -50,7 +51,7 @@ def _storage(state: StorageState) -> Callable[[Status], Placeholders | None]:
 
 
 def _broker(*reasons: str) -> Callable[[Status], Placeholders | None]:
-    """Show while the broker needs help for one of these reasons, without any: for one that has no issue of its own."""
+    """Match a broker that needs help for one of ``reasons``; without reasons, for any that has no issue of its own."""
 
     def shown(status: Status) -> Placeholders | None:
         broker = status.broker
@@ -69,33 +70,35 @@ def _listed(names: tuple[str, ...]) -> Placeholders | None:
 _CONDITIONS = (
     _Condition(
         issue=Issue.REJECTED_EVENTS,
-        shown_fn=lambda status: {} if status.rejected else None,
+        placeholders_fn=lambda status: {} if status.rejected else None,
     ),
-    _Condition(issue=Issue.OUTBOX_FULL_URGENT, shown_fn=_full(Priority.URGENT)),
-    _Condition(issue=Issue.OUTBOX_FULL_CHANGE, shown_fn=_full(Priority.CHANGE)),
-    _Condition(issue=Issue.OUTBOX_FULL_READING, shown_fn=_full(Priority.READING)),
-    _Condition(issue=Issue.STORAGE_FULL, shown_fn=_storage(StorageState.FULL)),
-    _Condition(issue=Issue.STORAGE_READ_ONLY, shown_fn=_storage(StorageState.READ_ONLY)),
-    _Condition(issue=Issue.STORAGE_FAILING, shown_fn=_storage(StorageState.FAILING)),
-    _Condition(issue=Issue.BROKER_LOGIN_REFUSED, shown_fn=_broker("login_refused")),
-    _Condition(issue=Issue.BROKER_CERTIFICATE, shown_fn=_broker("certificate", "tls")),
-    _Condition(issue=Issue.BROKER_REFUSED, shown_fn=_broker("broker_refused")),
-    _Condition(issue=Issue.BROKER_AWAY, shown_fn=_broker()),
+    _Condition(issue=Issue.OUTBOX_FULL_URGENT, placeholders_fn=_full(Priority.URGENT)),
+    _Condition(issue=Issue.OUTBOX_FULL_CHANGE, placeholders_fn=_full(Priority.CHANGE)),
+    _Condition(issue=Issue.OUTBOX_FULL_READING, placeholders_fn=_full(Priority.READING)),
+    _Condition(issue=Issue.STORAGE_FULL, placeholders_fn=_storage(StorageState.FULL)),
+    _Condition(issue=Issue.STORAGE_READ_ONLY, placeholders_fn=_storage(StorageState.READ_ONLY)),
+    _Condition(issue=Issue.STORAGE_FAILING, placeholders_fn=_storage(StorageState.FAILING)),
+    _Condition(issue=Issue.BROKER_LOGIN_REFUSED, placeholders_fn=_broker("login_refused")),
+    _Condition(issue=Issue.BROKER_CERTIFICATE, placeholders_fn=_broker("certificate", "tls")),
+    _Condition(issue=Issue.BROKER_REFUSED, placeholders_fn=_broker("broker_refused")),
+    _Condition(issue=Issue.BROKER_AWAY, placeholders_fn=_broker()),
     _Condition(
-        issue=Issue.BROKER_DENIED, shown_fn=lambda status: _listed(status.broker.denied) if status.broker else None
+        issue=Issue.BROKER_DENIED,
+        placeholders_fn=lambda status: _listed(status.broker.denied) if status.broker else None,
     ),
     _Condition(
-        issue=Issue.DEVICE_LIMITED, shown_fn=lambda status: _listed(status.broker.limited) if status.broker else None
+        issue=Issue.DEVICE_LIMITED,
+        placeholders_fn=lambda status: _listed(status.broker.limited) if status.broker else None,
     ),
     _Condition(
         issue=Issue.BROKER_QOS,
-        shown_fn=lambda status: {} if status.broker is not None and status.broker.max_qos < 1 else None,
+        placeholders_fn=lambda status: {} if status.broker is not None and status.broker.max_qos < 1 else None,
     ),
     _Condition(
         issue=Issue.TOO_MANY_DEVICES,
-        shown_fn=lambda status: {} if status.broker is not None and status.broker.turned_away else None,
+        placeholders_fn=lambda status: {} if status.broker is not None and status.broker.turned_away else None,
     ),
-    _Condition(issue=Issue.IDENTITY_CONFLICT, shown_fn=lambda status: {} if status.identity_conflict else None),
+    _Condition(issue=Issue.IDENTITY_CONFLICT, placeholders_fn=lambda status: {} if status.identity_conflict else None),
 )
 
 
@@ -107,17 +110,17 @@ def _count(number: int) -> str:
     return str(number) if number else ""
 
 
-def _readings(status: Status) -> str:
-    """Keep silent while they are dropped all the time: that their queue is full is an issue of its own, and says so."""
+def _lost_readings_mark(status: Status) -> str:
+    """Return no mark while readings are dropped continuously: a full queue has an issue of its own."""
     return "" if Priority.READING in status.full else _count(_lost(status, Priority.READING))
 
 
-def _when_recovered(status: Status, *, lost_unknown: bool) -> str:
+def _recovery_mark(status: Status, *, lost_unknown: bool) -> str:
     found = status.recovered
     return found.at.isoformat() if found is not None and found.lost_unknown is lost_unknown else ""
 
 
-def _what_was_recovered(status: Status) -> Placeholders:
+def _recovery_placeholders(status: Status) -> Placeholders:
     found = status.recovered
     if found is None:
         return {}
@@ -130,40 +133,40 @@ OCCURRENCES: Mapping[Issue, Occurrence] = {
     for each in (
         Occurrence(
             issue=Issue.STORE_RECOVERED,
-            mark_fn=lambda status: _when_recovered(status, lost_unknown=False),
-            says_fn=_what_was_recovered,
+            mark_fn=lambda status: _recovery_mark(status, lost_unknown=False),
+            placeholders_fn=_recovery_placeholders,
         ),
         Occurrence(
             issue=Issue.STORE_LOST,
-            mark_fn=lambda status: _when_recovered(status, lost_unknown=True),
-            says_fn=_what_was_recovered,
+            mark_fn=lambda status: _recovery_mark(status, lost_unknown=True),
+            placeholders_fn=_recovery_placeholders,
         ),
         Occurrence(
             issue=Issue.EVENTS_DROPPED,
             mark_fn=lambda status: _count(_lost(status, Priority.URGENT, Priority.CHANGE)),
-            says_fn=lambda status: {
-                "alarms": str(_lost(status, Priority.URGENT)),
+            placeholders_fn=lambda status: {
+                "urgent": str(_lost(status, Priority.URGENT)),
                 "changes": str(_lost(status, Priority.CHANGE)),
             },
         ),
         Occurrence(
             issue=Issue.READINGS_DROPPED,
-            mark_fn=_readings,
-            says_fn=lambda status: {"count": str(_lost(status, Priority.READING))},
+            mark_fn=_lost_readings_mark,
+            placeholders_fn=lambda status: {"count": str(_lost(status, Priority.READING))},
         ),
         Occurrence(
             issue=Issue.BROKER_DROPS,
             mark_fn=lambda status: _count(status.broker_dropped),
-            says_fn=lambda status: {"count": str(status.broker_dropped)},
+            placeholders_fn=lambda status: {"count": str(status.broker_dropped)},
         ),
     )
 }
 
 
 def show_status(hass: HomeAssistant, entry: ConfigEntry, status: Status) -> None:
-    """Show the issues ``status`` asks for, and take the others away."""
+    """Create the issues that ``status`` calls for, and delete the others."""
     for condition in _CONDITIONS:
-        placeholders = condition.shown_fn(status)
+        placeholders = condition.placeholders_fn(status)
         if placeholders is None:
             clear_issues(hass, entry, condition.issue)
         else:
@@ -171,7 +174,7 @@ def show_status(hass: HomeAssistant, entry: ConfigEntry, status: Status) -> None
     for occurrence in OCCURRENCES.values():
         if occurrence.mark_fn(status) in ("", _read(entry).get(occurrence.issue)):
             clear_issues(hass, entry, occurrence.issue)
-        else:  # without numbers: they would change it, and all who show it, every second
+        else:  # without numbers, which would rewrite the issue every second
             create_issue(hass, entry, occurrence.issue)
 
 

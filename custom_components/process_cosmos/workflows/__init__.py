@@ -1,1 +1,1 @@
-"""The blueprints that ship with the integration."""
+"""Blueprints that ship with the integration, and their updates."""

@@ -1,4 +1,4 @@
-"""A newer version of a workflow that is here: said in a repair issue, and put in the old one's place on request."""
+"""Repair issue and fix flow for copies of a workflow that are older than the offered version."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,12 +21,12 @@ from . import workflows
 WORKFLOW_BEHIND = "workflow_behind"
 
 
-async def async_look(hass: HomeAssistant) -> None:
-    """Show an issue for each copy of a workflow that is behind, and no other."""
-    copies = [one for each in (await workflows.async_copies(hass)).values() for one in each if one.is_behind]
+async def async_update_issues(hass: HomeAssistant) -> None:
+    """Create an issue for each outdated copy of a workflow, and delete all others."""
+    copies = [one for each in (await workflows.async_find_copies(hass)).values() for one in each if one.is_behind]
     behind = {_issue_id(copy): copy for copy in copies}
     for issue in _issues(hass):
-        # One that is not active says of an earlier run what was ignored then.
+        # An inactive issue stores that it was ignored in an earlier run.
         if issue.active and issue.issue_id not in behind:
             ir.async_delete_issue(hass, DOMAIN, issue.issue_id)
     for issue_id, copy in behind.items():
@@ -43,8 +43,8 @@ async def async_look(hass: HomeAssistant) -> None:
 
 
 @callback
-def forget(hass: HomeAssistant) -> None:
-    """Leave nothing behind in the registry of issues."""
+def delete_issues(hass: HomeAssistant) -> None:
+    """Delete all these issues from the issue registry."""
     for issue in _issues(hass):
         ir.async_delete_issue(hass, DOMAIN, issue.issue_id)
 
@@ -55,46 +55,46 @@ def _issues(hass: HomeAssistant) -> Sequence[ir.IssueEntry]:
 
 
 def _issue_id(copy: workflows.Copy) -> str:
-    """Return an id of its own for each version: who ignores this one hears of the next."""
+    """Return an issue id that contains the version: ignoring one version does not hide the next."""
     return f"{WORKFLOW_BEHIND}_{copy.newest}_{copy.path}"
 
 
 class WorkflowUpdateFlow(RepairsFlow):
-    """Puts the newest version in a copy's place, once every automation made from it was found to work with it."""
+    """Replaces a copy with the newest version if every automation made from it works with that version."""
 
     def __init__(self, path: str) -> None:
-        """Update the copy at ``path``, as automations name it."""
+        """Update the copy at ``path``, relative to the blueprint folder as in automations."""
         self._path = path
 
     async def async_step_init(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Ask whether to update the copy, or to replace one that somebody changed."""
-        return await self._put("init")
+        """Ask whether to update the copy, or to replace an edited one."""
+        return await self._replace_copy("init")
 
     async def async_step_update(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Update a copy that is as it was made."""
-        return await self._put("update", user_input)
+        """Update an unedited copy."""
+        return await self._replace_copy("update", user_input)
 
     async def async_step_replace(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Replace a copy that somebody has changed."""
-        return await self._put("replace", user_input)
+        """Replace an edited copy."""
+        return await self._replace_copy("replace", user_input)
 
-    async def _put(self, asked: str, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
+    async def _replace_copy(self, step: str, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
         copy = await self._copy()
-        if copy is None:  # gone or updated meanwhile
+        if copy is None:  # deleted or updated meanwhile
             return self.async_create_entry(data={})
-        # What somebody has changed, perhaps just now, is not lost unsaid.
+        # A copy edited while the dialog was open must not be replaced without a warning.
         step_id = "replace" if copy.state is workflows.State.CHANGED else "update"
         try:
-            unfit = await async_unfit(self.hass, copy)
-            if unfit:
-                reasons = "\n".join(f"- {name}: {reason}" for name, reason in unfit)
+            incompatible = await async_find_incompatible(self.hass, copy)
+            if incompatible:
+                reasons = "\n".join(f"- {name}: {reason}" for name, reason in incompatible)
                 placeholders = {**_about(copy), "automations": reasons}
                 return self.async_abort(reason="unfit", description_placeholders=placeholders)
-            if user_input is not None and asked == step_id:
+            if user_input is not None and step == step_id:
                 await workflows.async_write(self.hass, copy.offered, copy.path)
-                await async_look(self.hass)
+                await async_update_issues(self.hass)
                 return self.async_create_entry(data={})
-            users = [_name(one) for one in await workflows.async_instances(self.hass, copy.path)]
+            users = [_name(one) for one in await workflows.async_find_automations(self.hass, copy.path)]
         except (HomeAssistantError, OSError) as error:
             reason = "blueprints_not_written" if isinstance(error, WriteError | OSError) else "configuration_unreadable"
             return self.async_abort(reason=reason, description_placeholders={"error": str(error)})
@@ -104,22 +104,22 @@ class WorkflowUpdateFlow(RepairsFlow):
         )
 
     async def _copy(self) -> workflows.Copy | None:
-        copies = (copy for each in (await workflows.async_copies(self.hass)).values() for copy in each)
+        copies = (copy for each in (await workflows.async_find_copies(self.hass)).values() for copy in each)
         return next((copy for copy in copies if copy.path == self._path and copy.is_behind), None)
 
 
-async def async_unfit(hass: HomeAssistant, copy: workflows.Copy) -> Sequence[tuple[str, str]]:
-    """Return the automations made from ``copy`` that would not work with the newest version, each with the reason.
+async def async_find_incompatible(hass: HomeAssistant, copy: workflows.Copy) -> Sequence[tuple[str, str]]:
+    """Return the automations made from ``copy`` that do not work with the newest version, each with the reason.
 
     Raises ``HomeAssistantError`` if Home Assistant's configuration cannot be read.
     """
-    newest = await workflows.async_newest(hass, copy.offered)
-    instances = await workflows.async_instances(hass, copy.path)
-    found = [(_name(instance), await _async_why_unfit(hass, newest, instance)) for instance in instances]
+    newest = await workflows.async_load_offered(hass, copy.offered)
+    instances = await workflows.async_find_automations(hass, copy.path)
+    found = [(_name(instance), await _async_incompatibility(hass, newest, instance)) for instance in instances]
     return [(name, reason) for name, reason in found if reason]
 
 
-async def _async_why_unfit(hass: HomeAssistant, newest: Blueprint, instance: Mapping[str, Any]) -> str | None:
+async def _async_incompatibility(hass: HomeAssistant, newest: Blueprint, instance: Mapping[str, Any]) -> str | None:
     try:
         inputs = BlueprintInputs(newest, BLUEPRINT_INSTANCE_FIELDS(dict(instance)))
         inputs.validate()

@@ -1,6 +1,6 @@
-"""The workflows: what is offered, its copies in Home Assistant's folder, and which automations are made from them.
+"""Workflows: the offered blueprints, their copies in Home Assistant's folder, and the automations made from them.
 
-Nothing is written there on its own. A copy is known by its ``variables``, also where it was imported by URL.
+Copies are written only on request. A copy is identified by its ``variables``, even if it was imported by URL.
 """
 
 import json
@@ -34,23 +34,23 @@ RELEASED: Mapping[str, tuple[str, str]] = {
     "6c26872afd55f1332ce248942e23429c29f8f75dce25d986c8b77a5c2c26b8ec": ("leak_guard", "0.1.0"),
     "93921a0f1862f167a699d2efc8b4f38cd799c4d517f579046381d696b77dcfbc": ("leak_guard", "0.2.0"),
 }
-"""The ``behaviour`` of each version ever offered: what is not in here, somebody has changed."""
+"""The ``behaviour_digest`` of each released version; a copy with another digest was edited."""
 
 
 class State(StrEnum):
-    """How a copy compares with what is offered."""
+    """Comparison of a copy with the offered blueprint."""
 
     SAME = "same"
-    OLDER = "older"  # as an older version was offered
-    CHANGED = "changed"  # somebody's own, or newer than what is offered
+    OLDER = "older"  # an unedited older version
+    CHANGED = "changed"  # edited, or newer than the offered one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """A blueprint in Home Assistant's folder that is, or stands in the place of, one of ours.
+    """A blueprint in Home Assistant's folder that is a copy of an offered one, or has its path.
 
-    ``offered``: its path below the folder of the offered ones, as ``automation/process_cosmos/leak_guard.yaml``.
-    ``path``: its own, as automations name it. ``is_behind``: a newer version is offered than it says it is.
+    ``offered``: path of the offered blueprint, such as ``automation/process_cosmos/leak_guard.yaml``.
+    ``path``: path of the copy, as used in automations. ``is_behind``: whether a newer version is offered.
     """
 
     offered: str
@@ -62,22 +62,22 @@ class Copy:
 
     @property
     def is_behind(self) -> bool:
-        """Say whether a newer version is offered; one nobody can read is somebody's own."""
+        """Whether a newer version is offered; a copy with an unreadable version counts as edited."""
         try:
             return AwesomeVersion(self.version) < AwesomeVersion(self.newest)
         except AwesomeVersionException:
             return False
 
 
-async def async_copies(hass: HomeAssistant) -> Mapping[str, Sequence[Copy]]:
-    """Return the offered blueprints with what there is of each.
+async def async_find_copies(hass: HomeAssistant) -> Mapping[str, Sequence[Copy]]:
+    """Return the copies of each offered blueprint.
 
-    Nothing is offered before automations are set up: they fill their folder with examples only where there is none yet.
+    Returns nothing before the automation integration is set up: it adds its examples only if the folder does not exist.
     """
     if AUTOMATION not in hass.config.components:
         return {}
     blueprints = async_get_blueprints(hass)
-    await blueprints.async_reset_cache()  # somebody may have written a file
+    await blueprints.async_reset_cache()  # files may have changed
     there = await blueprints.async_get_blueprints()
     return {
         name: [
@@ -90,13 +90,13 @@ async def async_copies(hass: HomeAssistant) -> Mapping[str, Sequence[Copy]]:
 
 
 async def async_install(hass: HomeAssistant) -> Sequence[str]:
-    """Copy what there is no copy of, byte for byte, and have it read; return what was copied.
+    """Copy each offered blueprint that has no copy, byte for byte, and reload; return the copied ones.
 
-    A changed copy is kept, which the log says. Raises ``WriteError`` if the folder cannot be written.
+    An edited copy is kept and logged. Raises ``WriteError`` if the folder cannot be written.
     """
-    found = await async_copies(hass)
+    found = await async_find_copies(hass)
     for copy in (copy for copies in found.values() for copy in copies if copy.state is State.CHANGED):
-        LOGGER.warning("The blueprint %s was changed here and is kept; delete it to get the offered one", copy.path)
+        LOGGER.warning("The blueprint %s was edited and is kept; delete it to get the offered version", copy.path)
     missing = [name for name, copies in found.items() if not copies]
     for name in missing:
         await async_write(hass, name, _path(name))
@@ -104,24 +104,24 @@ async def async_install(hass: HomeAssistant) -> Sequence[str]:
 
 
 async def async_write(hass: HomeAssistant, name: str, path: str) -> None:
-    """Put an offered blueprint at ``path`` and have it read; raise ``WriteError``."""
+    """Write an offered blueprint to ``path`` and reload automations; raise ``WriteError``."""
     await hass.async_add_executor_job(_write, _OFFERED / name, async_get_blueprints(hass).blueprint_folder / path)
     await hass.services.async_call(AUTOMATION, SERVICE_RELOAD, blocking=True)
 
 
-async def async_withdraw(hass: HomeAssistant) -> None:
-    """Remove what was copied, is as it was and no automation uses, and its folder once that is empty."""
-    for copy in (copy for copies in (await async_copies(hass)).values() for copy in copies):
+async def async_remove_unused_copies(hass: HomeAssistant) -> None:
+    """Delete unedited copies that no automation uses, and their folder if it is empty."""
+    for copy in (copy for copies in (await async_find_copies(hass)).values() for copy in copies):
         file = Path(hass.config.path(BLUEPRINT_FOLDER, copy.offered))
         if copy.path == _path(copy.offered) and await hass.async_add_executor_job(_is_untouched, copy.offered, file):
             with suppress(BlueprintInUse, HomeAssistantError, OSError):
-                if not await async_instances(hass, copy.path):
+                if not await async_find_automations(hass, copy.path):
                     await async_get_blueprints(hass).async_remove_blueprint(copy.path)
                     await hass.async_add_executor_job(file.parent.rmdir)
 
 
-async def async_instances(hass: HomeAssistant, path: str) -> Sequence[Mapping[str, Any]]:
-    """Return the automations made from the blueprint at ``path`` as they are written, disabled ones too.
+async def async_find_automations(hass: HomeAssistant, path: str) -> Sequence[Mapping[str, Any]]:
+    """Return the configuration of all automations made from the blueprint at ``path``, including disabled ones.
 
     Raises ``HomeAssistantError`` if Home Assistant's configuration cannot be read.
     """
@@ -129,8 +129,8 @@ async def async_instances(hass: HomeAssistant, path: str) -> Sequence[Mapping[st
     return [one for _, one in written if isinstance(one, dict) and _made_from(one) == path]
 
 
-async def async_newest(hass: HomeAssistant, name: str) -> Blueprint:
-    """Return an offered blueprint."""
+async def async_load_offered(hass: HomeAssistant, name: str) -> Blueprint:
+    """Load and return an offered blueprint."""
     return (await hass.async_add_executor_job(_offered))[name]
 
 
@@ -143,27 +143,27 @@ def _copy(name: str, offered: Blueprint, path: str, found: Blueprint | None) -> 
     state = State.CHANGED
     if found and _content(found) == _content(offered):
         state = State.SAME
-    elif found and RELEASED.get(behaviour(found)) == _workflow(found):
+    elif found and RELEASED.get(behaviour_digest(found)) == _workflow(found):
         state = State.OLDER
     version = _workflow(found)[1] if found else ""
     return Copy(offered=name, path=path, name=offered.name, version=version, newest=_workflow(offered)[1], state=state)
 
 
 def _workflow(blueprint: Blueprint) -> tuple[str, str]:
-    """Return which workflow a blueprint says it is, and its version."""
+    """Return the workflow name and version in the variables of a blueprint."""
     variables = blueprint.data.get(CONF_VARIABLES)
     known = variables if isinstance(variables, dict) else {}
     return str(known.get("cosmos_workflow", "")), str(known.get("cosmos_version", ""))
 
 
 def _content(blueprint: Blueprint) -> Mapping[str, Any]:
-    """Return all of it but where it came from, which an import by URL writes into it."""
+    """Return the blueprint without its source URL, which an import by URL adds."""
     about = {key: value for key, value in blueprint.metadata.items() if key != CONF_SOURCE_URL}
     return {**blueprint.data, CONF_BLUEPRINT: about}
 
 
-def behaviour(blueprint: Blueprint) -> str:
-    """Return the digest of what it does: how selectors are written differs between versions of Home Assistant."""
+def behaviour_digest(blueprint: Blueprint) -> str:
+    """Return a digest of actions and defaults, without selectors, which differ between versions of Home Assistant."""
     does = {key: value for key, value in blueprint.data.items() if key != CONF_BLUEPRINT}
     defaults = {name: (field or {}).get(CONF_DEFAULT) for name, field in blueprint.inputs.items()}
     return sha256(json.dumps([does, defaults], sort_keys=True, default=str).encode()).hexdigest()
@@ -175,7 +175,7 @@ def _offered() -> dict[str, Blueprint]:
 
 
 def _path(name: str) -> str:
-    """Return where an offered blueprint goes, as automations name it."""
+    """Return the path for a copy of an offered blueprint, as used in automations."""
     return name.removeprefix(f"{AUTOMATION}/")
 
 

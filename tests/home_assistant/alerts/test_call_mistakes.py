@@ -12,7 +12,7 @@ from homeassistant.setup import async_setup_component
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from custom_components.process_cosmos.actions.alert_call import read_alert
+from custom_components.process_cosmos.actions.alert_call import parse_alert_call
 from custom_components.process_cosmos.issues.call_mistakes import forget_problems_of_removed_callers
 from tests.home_assistant.alerts.site import Phone, Site
 
@@ -122,7 +122,7 @@ async def test_the_repair_issue_names_the_automation_until_a_later_run_without_m
     hass.states.async_set("sensor.text", "Water")
     hass.states.async_set("sensor.then", "Nope")
     await run_script(hass, data)
-    assert problems(hass) == {"script.leak": "- if\\_unanswered: “Nope” is none of the answers (A)."}
+    assert problems(hass) == {"script.leak": "- if\\_unanswered: “Nope” is not one of the answers (A)."}
     [issue] = ir.async_get(hass).issues.values()
     assert (issue.translation_placeholders or {})["name"] == "Leak"
     assert issue.is_persistent
@@ -144,7 +144,7 @@ async def test_a_correct_call_of_the_same_run_leaves_the_mistakes_of_the_others_
         await hass.services.async_call("script", "leak", blocking=True)
         [severity, data] = problems(hass)["script.leak"].split("\n")
         assert severity.startswith("- severity: ")
-        assert data == "- data: it must be a mapping; it was left out."
+        assert data == "- data: it must be a mapping; it was ignored."
     hass.states.async_set("input_text.more", "info")
     await hass.services.async_call("script", "leak", blocking=True)
     assert problems(hass) == {"script.leak": data}
@@ -172,7 +172,7 @@ async def test_mistakes_in_a_direct_call_are_in_the_response_and_the_log_only(
 ) -> None:
     response = await site.call("alert", Context(user_id=hass_admin_user.id), message="m", sound="loud")
     assert [problem["code"] for problem in response["problems"]] == ["unknown_field"]
-    assert "unknown_field: the alert of Mock User went out" in caplog.text
+    assert "unknown_field: the alert of Mock User was raised" in caplog.text
     assert problems(hass) == {}
     await site.settle()
 
@@ -243,8 +243,8 @@ FIELDS = (
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
 @given(data=st.dictionaries(st.sampled_from(FIELDS), JSON))
-async def test_every_call_results_in_an_alert_that_can_be_saved(hass: HomeAssistant, data: dict[str, Any]) -> None:
-    alert = read_alert(hass, data, caller="Somebody", user=None, trusted=True, rendered=True)
+async def test_any_call_gives_an_alert_that_can_be_written(hass: HomeAssistant, data: dict[str, Any]) -> None:
+    alert = parse_alert_call(hass, data, caller="Somebody", user=None, trusted=True, rendered=True)
     assert alert.content.message
     orjson.dumps((alert.content, alert.group, alert.site, alert.problems))
 
@@ -254,7 +254,7 @@ async def test_a_repair_issue_lists_its_mistakes_and_is_removed_with_its_automat
 ) -> None:
     await run_script(hass, {"message": "Water", **{f"unknown_{number:02}": 1 for number in range(23)}})
     lines = problems(hass)["script.leak"].split("\n")
-    assert lines[0] == "- unknown\\_00: there is no such field; it was left out."
+    assert lines[0] == "- unknown\\_00: unknown field; it was ignored."
     assert lines[20:] == ["- … (+3)"]
     forget_problems_of_removed_callers(hass)
     assert set(problems(hass)) == {"script.leak"}

@@ -10,8 +10,8 @@ from homeassistant.helpers.template import render_complex
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from custom_components.process_cosmos.actions.alert_call import read_alert
-from custom_components.process_cosmos.alerts.plain_text import escape_templates, unescape_templates
+from custom_components.process_cosmos.actions.alert_call import parse_alert_call
+from custom_components.process_cosmos.alerts.plain_text import as_text, literal
 from tests.home_assistant.alerts.site import Phone, Site
 
 LIST = "['{{ a }}', 1]"
@@ -75,6 +75,6 @@ async def test_a_devices_text_is_not_evaluated_in_a_condition_or_an_error(
 
 async def test_a_lone_surrogate_in_template_like_text_is_replaced(hass: HomeAssistant) -> None:
     answers = [{"name": "A", "actions": [{"action": "notify.log", "data": {"message": "{{ a\ud83d"}}]}]
-    alert = read_alert(hass, {"answers": answers}, caller="", user=None, trusted=True, rendered=True)
+    alert = parse_alert_call(hass, {"answers": answers}, caller="", user=None, trusted=True, rendered=True)
     [step] = cv.SCRIPT_SCHEMA(orjson.loads(alert.content.answers[0].actions))
     assert render_complex(unescape_templates(step)["data"]) == {"message": "{{ a�"}

@@ -1,4 +1,4 @@
-"""A house with moisture sensors and a valve of any make, and what was asked of Process Cosmos."""
+"""A simulated home with moisture sensors and valves that records calls of Process Cosmos actions."""
 
 import asyncio
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ POSITION_ONLY = ValveEntityFeature.SET_POSITION
 
 
 class Close(Enum):
-    """What a valve makes of a command to close."""
+    """How a valve reacts to a command to close."""
 
     CLOSES = auto()
     IS_SLOW = auto()
@@ -47,12 +47,12 @@ class Close(Enum):
 
 
 class Valve(ValveEntity):
-    """A valve that does what it was told to do with each next command; the last one told holds on."""
+    """A valve that reacts to successive commands as listed in ``behaviour``; the last entry repeats."""
 
     _attr_should_poll = False
 
     def __init__(self, name: str = "Main", features: ValveEntityFeature = OPEN_AND_CLOSE) -> None:
-        """Make an open valve that closes."""
+        """Create an open valve that closes on command."""
         self.behaviour: list[Close] = [Close.CLOSES]
         self.commands = 0
         self.let_go = asyncio.Event()
@@ -78,7 +78,7 @@ class Valve(ValveEntity):
         self.shows("open")
 
     def shows(self, state: str) -> None:
-        """Report ``state``, whoever or whatever brought it about."""
+        """Report ``state``, as after any change of the device."""
         self._attr_available = state != "unavailable"
         self._shows(is_closed=None if state == "unknown" else state == "closed")
         self._attr_is_closing = state == "closing"
@@ -105,12 +105,12 @@ class Valve(ValveEntity):
 
 
 class Switch(SwitchEntity):
-    """A pump that runs."""
+    """A switch of a running pump."""
 
     _attr_should_poll = False
 
     def __init__(self, name: str = "Pump") -> None:
-        """Make a pump that can be turned off."""
+        """Create a switch that is on."""
         self._attr_is_on = True
         self.commands = 0
         self.entity_id = f"switch.{name.lower()}"
@@ -126,15 +126,15 @@ class Switch(SwitchEntity):
         self.shows("on")
 
     def shows(self, state: str) -> None:
-        """Report ``state``, whoever or whatever brought it about."""
+        """Report ``state``, as after any change of the device."""
         self._attr_available = state != "unavailable"
         self._attr_is_on = state == "on"
         self.async_write_ha_state()
 
 
 @dataclass
-class House:
-    """Home Assistant with sensors as any integration reports them, and a recorder in the place of Process Cosmos."""
+class LeakGuardHome:
+    """Home Assistant with sensors and a valve, and recorders in place of the Process Cosmos actions."""
 
     hass: HomeAssistant
     valve: Valve
@@ -143,7 +143,7 @@ class House:
     runs: list[str] = field(default_factory=list)
 
     def with_process_cosmos(self) -> None:
-        """Stand in for the integration's two actions."""
+        """Register recorders for the actions ``alert`` and ``resolve``."""
 
         async def raise_alert(call: ServiceCall) -> None:
             self.raised.append(dict(call.data))
@@ -159,14 +159,14 @@ class House:
         self.hass.states.async_set(entity_id, state, {"device_class": "moisture", "friendly_name": name})
 
     async def add(self, *entities: Valve | Switch) -> None:
-        """Add valves and switches as an integration does that is set up later."""
+        """Add valves and switches, as an integration that is set up later does."""
         assert await async_setup_component(self.hass, "switch", {})
         await self.hass.data[VALVES].async_add_entities([one for one in entities if isinstance(one, Valve)])
         await self.hass.data[SWITCHES].async_add_entities([one for one in entities if isinstance(one, Switch)])
         await self.hass.async_block_till_done()
 
     async def group(self, domain: str, name: str, members: Sequence[str]) -> str:
-        """Make a group helper of ``domain`` as its dialog does; return its entity."""
+        """Create a group helper of ``domain``; return its entity id."""
         options = {"group_type": domain, "name": name, "entities": list(members), "hide_members": False, "all": False}
         helper = MockConfigEntry(domain="group", title=name, options=options)
         helper.add_to_hass(self.hass)
@@ -175,7 +175,7 @@ class House:
         return f"{domain}.{name.lower()}"
 
     async def automation(self, **inputs: object) -> None:
-        """Set up automations, install the blueprint by the integration's own road, and make the automation from it."""
+        """Install the blueprint as the integration does, and create an automation from it."""
         folder = Path(self.hass.config.config_dir)
         instance = {"id": "leaks", "alias": "Leaks", "use_blueprint": {"path": BLUEPRINT, "input": inputs}}
         await self.hass.async_add_executor_job(_write, folder / "configuration.yaml", {"automation": []})
@@ -194,7 +194,7 @@ class House:
         assert state.state == "on"
 
     async def settle(self) -> None:
-        """Let everything go on that can; what hangs hangs on."""
+        """Run the event loop until all tasks finished that do not hang."""
         for _ in range(50):
             await asyncio.sleep(0)
 
@@ -229,12 +229,12 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(dump(content), encoding="utf-8")
 
 
-async def furnish(hass: HomeAssistant) -> House:
-    """Return a house with a valve and two dry sensors."""
-    house = House(hass, Valve())
-    setup_test_component_platform(hass, "valve", [house.valve])
+async def set_up_home(hass: HomeAssistant) -> LeakGuardHome:
+    """Set up a home with a valve and two dry sensors."""
+    home = LeakGuardHome(hass, Valve())
+    setup_test_component_platform(hass, "valve", [home.valve])
     assert await async_setup_component(hass, "valve", {"valve": {"platform": "test"}})
     await hass.async_block_till_done()
     for sensor in (KITCHEN, BATH):
-        house.sensor(sensor, "off")
-    return house
+        home.sensor(sensor, "off")
+    return home

@@ -1,4 +1,4 @@
-"""The offered blueprint's way into Home Assistant's folder: with consent, by import, and never over somebody's work."""
+"""Installation of the blueprint: with consent, by import, and never over an edited copy."""
 
 import re
 from pathlib import Path
@@ -10,9 +10,9 @@ from homeassistant.setup import async_setup_component
 from homeassistant.util.file import WriteError
 from homeassistant.util.yaml import parse_yaml
 
-from custom_components.process_cosmos.workflows.workflows import async_copies, async_install
+from custom_components.process_cosmos.workflows.workflows import async_find_copies, async_install
 
-from .house import BLUEPRINT, KITCHEN, VALVE, House
+from .house import BLUEPRINT, KITCHEN, VALVE, LeakGuardHome
 
 LEAK_GUARD = f"automation/{BLUEPRINT}"
 SOURCE = Path(__file__).parents[3] / "blueprints" / LEAK_GUARD
@@ -20,7 +20,7 @@ SOURCE = Path(__file__).parents[3] / "blueprints" / LEAK_GUARD
 
 @pytest.fixture
 async def target(hass: HomeAssistant) -> Path:
-    """Where the blueprint goes, with automations set up."""
+    """The path of the installed blueprint, with automations set up."""
     Path(hass.config.path("configuration.yaml")).write_text("automation: []\n")
     assert await async_setup_component(hass, "automation", {})
     await hass.async_block_till_done()
@@ -28,7 +28,7 @@ async def target(hass: HomeAssistant) -> Path:
 
 
 async def test_installing_copies_byte_for_byte_and_a_second_time_nothing(hass: HomeAssistant, target: Path) -> None:
-    assert await async_copies(hass) == {LEAK_GUARD: []}
+    assert await async_find_copies(hass) == {LEAK_GUARD: []}
     assert not target.exists()
     assert await async_install(hass) == [LEAK_GUARD]
     assert target.read_bytes() == SOURCE.read_bytes()
@@ -48,31 +48,31 @@ async def test_an_installed_blueprint_is_offered_to_new_automations_beside_home_
     assert set(await blueprints.async_get_blueprints()) == before | {BLUEPRINT}
 
 
-async def test_a_changed_blueprint_is_kept_and_the_log_says_so(
+async def test_an_edited_blueprint_is_kept_and_logged(
     hass: HomeAssistant, target: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     target.parent.mkdir(parents=True)
     target.write_text("mine")
     assert await async_install(hass) == []
     assert target.read_text() == "mine"
-    assert f"{BLUEPRINT} was changed here and is kept" in caplog.text
+    assert f"{BLUEPRINT} was edited and is kept" in caplog.text
 
 
-async def test_before_automations_are_set_up_nothing_is_offered_or_made(hass: HomeAssistant) -> None:
-    assert await async_copies(hass) == {}
+async def test_before_automations_are_set_up_nothing_is_offered_or_written(hass: HomeAssistant) -> None:
+    assert await async_find_copies(hass) == {}
     assert await async_install(hass) == []
     assert not Path(hass.config.path("blueprints")).exists()
 
 
-async def test_a_folder_that_cannot_be_made_is_an_error_a_flow_can_show(hass: HomeAssistant, target: Path) -> None:
+async def test_a_folder_that_cannot_be_created_raises_a_write_error(hass: HomeAssistant, target: Path) -> None:
     target.parent.write_text("a file in the folder's place")
     with pytest.raises(WriteError):
         await async_install(hass)
 
 
-async def test_imported_by_url_the_blueprint_works_the_same(house: House, hass: HomeAssistant) -> None:
-    house.with_process_cosmos()
-    await house.automation(sensors=[KITCHEN], valve=VALVE)
+async def test_imported_by_url_the_blueprint_works_the_same(home: LeakGuardHome, hass: HomeAssistant) -> None:
+    home.with_process_cosmos()
+    await home.automation(sensors=[KITCHEN], valve=VALVE)
     blueprints = async_get_blueprints(hass)
     offered = await blueprints.async_get_blueprint(BLUEPRINT)
     data = parse_yaml(offered.yaml())
@@ -80,12 +80,12 @@ async def test_imported_by_url_the_blueprint_works_the_same(house: House, hass: 
     assert data["variables"]["cosmos_workflow"] == "leak_guard"
     assert await blueprints.async_add_blueprint(offered, BLUEPRINT, allow_override=True)
     assert Path(hass.config.path("blueprints", LEAK_GUARD)).read_bytes() != SOURCE.read_bytes()
-    await house.wet(KITCHEN)
-    assert house.valve.is_closed
-    assert house.messages == ["Water: Kitchen"]
+    await home.wet(KITCHEN)
+    assert home.valve.is_closed
+    assert home.messages == ["Water: Kitchen"]
 
 
-def test_the_blueprint_has_no_trigger_or_condition_of_ours() -> None:
+def test_the_blueprint_uses_no_trigger_or_condition_of_the_integration() -> None:
     text = SOURCE.read_text()
     ours = re.findall(r"(\w+): process_cosmos\.", text)
     assert set(ours) == {"action"}

@@ -1,4 +1,4 @@
-"""Things that say whether a valve is closed and a floor dry: guarded as they are, or refused by name, never opened."""
+"""Devices whose true means closed or dry are handled correctly, or listed in an issue; the valve is never opened."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,7 +18,7 @@ from tests.gateway.gateway_process import gateway_process
 from tests.home_assistant.contract_gateway import until
 from tests.home_assistant.test_real_gateway import set_up_with, shown
 
-from .house import House
+from .house import LeakGuardHome
 
 CLOSED = "valveClosed"
 DRY = "noLeak"
@@ -27,10 +27,10 @@ LEAK = "binary_sensor.cellar_noleak"
 
 
 class Backwards(Thing):
-    """Says ``valveClosed`` and ``noLeak``, and obeys; ``true_means``: what its description says of them."""
+    """A device with ``valveClosed`` and ``noLeak``. ``true_means``: the meaning in its description."""
 
     def __init__(self, broker: BrokerOptions, true_means: Mapping[str, str]) -> None:
-        """Begin open and dry."""
+        """Create the device open and dry."""
         super().__init__(broker, "backwards", "Cellar")
         self.true_means = true_means
         self.values = {CLOSED: False, DRY: True}
@@ -49,14 +49,14 @@ class Backwards(Thing):
         self.values[name] = value
 
     async def describe_anew(self, true_means: Mapping[str, str]) -> None:
-        """Publish a description that says more."""
+        """Publish an extended description."""
         self.true_means = true_means
         await self.vanish()
 
 
 @asynccontextmanager
 async def at_home(hass: HomeAssistant, folder: Path, true_means: Mapping[str, str]) -> AsyncIterator[Backwards]:
-    """Run broker, gateway, the Thing and the integration."""
+    """Run broker, gateway, the device and the integration."""
     (folder / "broker").mkdir()
     async with running_broker(folder / "broker") as broker:
         options = f'mqtt_host = "127.0.0.1"\nmqtt_port = {broker.options.port}\n'
@@ -72,21 +72,21 @@ async def at_home(hass: HomeAssistant, folder: Path, true_means: Mapping[str, st
 
 
 def asked(hass: HomeAssistant) -> set[str]:
-    """Return what the repair issue asks, a line per property."""
+    """Return the lines of the repair issue, one per property."""
     found = [issue for issue in ir.async_get(hass).issues.values() if issue.translation_key == "polarity_unknown"]
     return {line for issue in found for line in (issue.translation_placeholders or {})["properties"].splitlines()}
 
 
-async def test_leak_guard_closes_a_valve_whose_true_means_closed(
-    house: House, hass: HomeAssistant, notify_entity: str, socket_enabled: None, tmp_path: Path
+async def test_leak_guard_closes_a_valve_for_which_true_means_closed(
+    home: LeakGuardHome, hass: HomeAssistant, notify_entity: str, socket_enabled: None, tmp_path: Path
 ) -> None:
-    house.with_process_cosmos()
+    home.with_process_cosmos()
     async with at_home(hass, tmp_path, {CLOSED: "closed", DRY: "dry"}) as thing:
         await until(lambda: (shown(hass, VALVE), shown(hass, LEAK)) == ("open", "off"))
         state = hass.states.get(LEAK)
         assert state
         assert state.attributes["device_class"] == "moisture"
-        await house.automation(sensors=[LEAK], valve=VALVE)
+        await home.automation(sensors=[LEAK], valve=VALVE)
         await thing.report(DRY, False)
         await until(lambda: shown(hass, LEAK) == "on")
         await until(lambda: thing.commands)
@@ -98,8 +98,8 @@ async def test_leak_guard_closes_a_valve_whose_true_means_closed(
         assert asked(hass) == set()
 
 
-async def test_what_a_name_leaves_open_can_be_written_by_nobody_and_is_asked_by_name(
-    house: House, hass: HomeAssistant, notify_entity: str, socket_enabled: None, tmp_path: Path
+async def test_an_unclear_property_cannot_be_written_and_is_listed_in_the_issue(
+    home: LeakGuardHome, hass: HomeAssistant, notify_entity: str, socket_enabled: None, tmp_path: Path
 ) -> None:
     async with at_home(hass, tmp_path, {}) as thing:
         await until(lambda: shown(hass, LEAK) == "on")
