@@ -1,4 +1,4 @@
-"""The records of the memory: what happened to alerts, in the words of docs/alert.md.
+"""The records of the memory: what happened to alerts, in the words of docs/alert-protocol.md.
 
 ``at``: wall time of the record. ``event``: id of the CloudEvent, born here. ``requests``: the whole list for the gateway.
 """

@@ -15,7 +15,7 @@ from custom_components.process_cosmos.texts import escaped, listed
 CALL_PROBLEMS: Final = "call_problems"
 """The translation key, and how the ids of these issues begin."""
 
-_LEARN_MORE = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/alert.md#when-a-call-has-mistakes"
+_LEARN_MORE = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/alerts.md#when-a-call-has-mistakes"
 _REMEMBERED = 100
 """Mistakes that are kept, so that they can be shown beside those of later calls."""
 

@@ -1,4 +1,4 @@
-"""The gateway's side of a session, as docs/alert.md describes it: a replica that follows, and nothing more."""
+"""The gateway's side of a session, as docs/alert-protocol.md describes it: a replica that follows, and nothing more."""
 
 from dataclasses import dataclass, field
 
