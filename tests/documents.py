@@ -8,7 +8,7 @@ TOP = Path(__file__).parents[1]
 
 PAGES: Sequence[Path] = (
     *(TOP / "README.md", TOP / "CONTRIBUTING.md", TOP / "SECURITY.md"),
-    *sorted(TOP.glob("docs/*.md")),
+    *sorted(TOP.glob("docs/**/*.md")),
     *sorted(TOP.glob("wire/*.md")),
     *sorted(TOP.glob("addon/*.md")),
 )

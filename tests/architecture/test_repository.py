@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from .tree import INTEGRATION, TOP, files
+from tests.documents import blocks
+
+from .tree import INTEGRATION, PRODUCT, TOP, files
 
 HOME = "https://github.com/process-cosmos/process-cosmos"
 TEXT = (
     *("*.css", "*.html", "*.js", "*.json", "*.lock", "*.md", "*.py", "*.sh", "*.sql", "*.toml", "*.txt", "*.yaml"),
     *("scripts/*", ".ci/*", "addon/Dockerfile"),
 )
+# Maps name paths from the repository's top, or below the folder a section is about.
+MAPPED = ("", "addon/process_cosmos_gateway", "custom_components/process_cosmos", "cloud/process_cosmos_cloud")
 # Written so that this file passes its own test.
 FORBIDDEN = {
     "a package registry's host": r"pypi[.]org|pythonhosted[.]org|npmjs[.]|deb[.]debian[.]org|crates[.]io",
@@ -80,11 +84,17 @@ def test_the_projects_home_stands_where_people_look() -> None:
     assert [place for place in places[1:] if HOME not in (TOP / place).read_text()] == []
 
 
-def test_the_map_names_each_module_of_the_destinations() -> None:
-    page = (TOP / "docs/architecture.md").read_text()
-    section = page[page.index("# destinations/:") : page.index("# devices/:")]
-    modules = {path.rsplit("/", 1)[1] for path in files("addon/process_cosmos_gateway/destinations/*.py")}
-    assert modules - {"__init__.py"} == set(re.findall(r"\b\w+\.py\b", section))
+@pytest.mark.parametrize("page", ["docs/architecture.md", "docs/alert-protocol.md", "CONTRIBUTING.md"])
+def test_every_path_that_a_map_names_exists(page: str) -> None:
+    said = re.findall(r"`([\w./]+(?:/|\.(?:py|sql|yaml|json|md|toml)))`", (TOP / page).read_text())
+    assert len(said) > 5
+    assert [path for path in said if not any((TOP / root / path).exists() for root in MAPPED)] == []
+
+
+def test_every_module_in_a_picture_of_the_architecture_exists() -> None:
+    drawn = set(re.findall(r"\b\w+\.py\b", " ".join(blocks("docs/architecture.md", "mermaid"))))
+    assert len(drawn) > 50
+    assert drawn - {path.rsplit("/", 1)[1] for path in files("*.py") if path.startswith(PRODUCT)} == set()
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)
