@@ -15,7 +15,7 @@ from process_cosmos_gateway.devices.things import description, description_intak
 from tests.cloud.test_batch_bounds import MOST_BYTES
 from tests.documents import TOP
 
-STRANGERS = listener.ListenerLimits()
+UNAUTHENTICATED = listener.ListenerLimits()
 
 
 def kib(size: float) -> str:
@@ -38,16 +38,16 @@ def mb(size: int) -> str:
 
 FIGURES = {
     "Connections that are not authenticated yet, gateway and cloud endpoint": (
-        f"{STRANGERS.strangers} at a time, {STRANGERS.per_address} of one address"
+        f"{UNAUTHENTICATED.strangers} at a time, {UNAUTHENTICATED.per_address} of one address"
         f" (IPv6: of one /{listener._IPV6_HOST_PREFIX})"
     ),
     "Duration of such a connection": (
-        f"{STRANGERS.handshake:.0f} s for the TLS handshake, {STRANGERS.request:.0f} s in all"
+        f"{UNAUTHENTICATED.handshake:.0f} s for the TLS handshake, {UNAUTHENTICATED.request:.0f} s in all"
     ),
     "Connections of one site, cloud endpoint; of Home Assistant, of the Supervisor, of one program's token, gateway": (
-        f"{STRANGERS.per_peer}; {api._LIMITS.per_peer}"
+        f"{UNAUTHENTICATED.per_peer}; {api._LIMITS.per_peer}"
     ),
-    "File descriptors reserved for the process's own work": f"{STRANGERS.reserved}",
+    "File descriptors reserved for the process's own work": f"{UNAUTHENTICATED.reserved}",
     "Compressed request bodies": "refused",
     "Chunks of a body, cloud endpoint": f"{bodies.PIECE_SECONDS:.0f} s until the next one comes",
     "A batch, a request for a certificate": f"{mib(bodies.MAX_BODY)}, {kib(bodies.MAX_REQUEST)}",
@@ -117,7 +117,7 @@ FIGURES = {
 
 
 def rows() -> dict[str, tuple[str, str]]:
-    """Return what is bounded, with its figure and the reason."""
+    """Return figure and reason of each bound."""
     table = (TOP / "SECURITY.md").read_text("utf-8").partition("## What is bounded")[2]
     lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
     return {what: (figure, why) for what, figure, why in lines}
