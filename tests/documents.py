@@ -1,4 +1,4 @@
-"""The documents' programs and examples, for the tests that run them."""
+"""Programs and examples in the documents, for the tests that run them."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ TOP = Path(__file__).parents[1]
 
 PAGES: Sequence[Path] = (
     *(TOP / "README.md", TOP / "CONTRIBUTING.md", TOP / "SECURITY.md"),
-    *sorted(TOP.glob("docs/*.md")),
+    *sorted(TOP.glob("docs/**/*.md")),
     *sorted(TOP.glob("wire/*.md")),
     *sorted(TOP.glob("addon/*.md")),
 )
@@ -17,7 +17,7 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """Return the code blocks of a page (its path in the repository) in a language, empty: none is said."""
+    """Return the code blocks of a page (its path in the repository) in a language; empty: blocks without one."""
     return [text for said, text in _BLOCK.findall((TOP / page).read_text("utf-8")) if said == language]
 
 
@@ -32,6 +32,6 @@ def languages() -> dict[str, int]:
 
 
 def command_lines(page: str, language: str) -> list[str]:
-    """Return the lines of a page's shell blocks, without remarks."""
+    """Return the lines of a page's shell blocks, without comments."""
     lines = (line for text in blocks(page, language) for line in text.splitlines())
     return [said for line in lines if (said := line.split(" # ")[0].strip())]

@@ -1,4 +1,4 @@
-"""What holds for the repository as a whole: mirrors, versions, names that must not be in it."""
+"""Checks of the repository as a whole: mirrors, versions, paths in the documents, forbidden names."""
 
 import json
 import re
@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from .tree import INTEGRATION, TOP, files
+from tests.documents import blocks
+
+from .tree import INTEGRATION, PRODUCT, TOP, files
 
 HOME = "https://github.com/process-cosmos/process-cosmos"
 TEXT = (
     *("*.css", "*.html", "*.js", "*.json", "*.lock", "*.md", "*.py", "*.sh", "*.sql", "*.toml", "*.txt", "*.yaml"),
     *("scripts/*", ".ci/*", "addon/Dockerfile"),
 )
+# Pages name paths from the repository's top, or below the folder a section is about.
+FOLDERS = ("", "addon/process_cosmos_gateway", "custom_components/process_cosmos", "cloud/process_cosmos_cloud")
 # Written so that this file passes its own test.
 FORBIDDEN = {
     "a package registry's host": r"pypi[.]org|pythonhosted[.]org|npmjs[.]|deb[.]debian[.]org|crates[.]io",
@@ -43,7 +47,7 @@ def test_the_supervisor_finds_one_app() -> None:
     assert configs == ("addon/config.yaml",)
 
 
-def test_the_versions_are_in_step() -> None:
+def test_all_versions_are_equal() -> None:
     addon, cloud = _toml("addon/pyproject.toml")["project"], _toml("cloud/pyproject.toml")["project"]
     versions = {
         "integration's code": _first(r'^VERSION: Final = "(.+)"', INTEGRATION / "const.py"),
@@ -65,7 +69,7 @@ def test_the_oldest_home_assistant_is_the_same_everywhere() -> None:
     assert [path for path in blueprints if f"min_version: {oldest}" not in (TOP / path).read_text()] == []
 
 
-def test_blueprints_say_their_workflow_their_version_and_their_source() -> None:
+def test_blueprints_name_their_workflow_their_version_and_their_source() -> None:
     blueprints = files("blueprints/*.yaml")
     assert blueprints
     for path in blueprints:
@@ -75,20 +79,26 @@ def test_blueprints_say_their_workflow_their_version_and_their_source() -> None:
         assert re.search(r'cosmos_version: "\d+\.\d+\.\d+"', text)
 
 
-def test_the_projects_home_stands_where_people_look() -> None:
+def test_the_projects_address_is_where_people_look() -> None:
     places = ("hacs.json", "repository.yaml", "addon/config.yaml", "custom_components/process_cosmos/manifest.json")
     assert [place for place in places[1:] if HOME not in (TOP / place).read_text()] == []
 
 
-def test_the_map_names_each_module_of_the_destinations() -> None:
-    page = (TOP / "docs/architecture.md").read_text()
-    section = page[page.index("# destinations/:") : page.index("# devices/:")]
-    modules = {path.rsplit("/", 1)[1] for path in files("addon/process_cosmos_gateway/destinations/*.py")}
-    assert modules - {"__init__.py"} == set(re.findall(r"\b\w+\.py\b", section))
+@pytest.mark.parametrize("page", ["docs/architecture.md", "docs/alert-protocol.md", "CONTRIBUTING.md"])
+def test_every_path_that_a_page_names_exists(page: str) -> None:
+    said = re.findall(r"`([\w./]+(?:/|\.(?:py|sql|yaml|json|md|toml)))`", (TOP / page).read_text())
+    assert len(said) > 5
+    assert [path for path in said if not any((TOP / root / path).exists() for root in FOLDERS)] == []
+
+
+def test_every_module_in_a_picture_of_the_architecture_exists() -> None:
+    drawn = set(re.findall(r"\b\w+\.py\b", " ".join(blocks("docs/architecture.md", "mermaid"))))
+    assert len(drawn) > 50
+    assert drawn - {path.rsplit("/", 1)[1] for path in files("*.py") if path.startswith(PRODUCT)} == set()
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)
-def test_nothing_in_the_repository_is_of_one_machine(what: str) -> None:
+def test_nothing_in_the_repository_depends_on_one_machine(what: str) -> None:
     texts = {path: (TOP / path).read_text(encoding="utf-8") for path in files(*TEXT)}
     assert len(texts) > 100
     pattern = re.compile(FORBIDDEN[what])

@@ -1,4 +1,4 @@
-"""Every example of the documents is read, run or named: none is there that nothing holds to."""
+"""Run or parse every example of the documents; a block that no test covers fails."""
 
 import asyncio
 import shlex
@@ -28,16 +28,16 @@ from tests.gateway.gateway_process import gateway_process
 SITE = "01K8J5Z0000000000000000001"
 BIN = Path(sys.executable).parent
 
-HELD = {
+TESTED_BY = {
     "README.md:bash": "run here, and scripts/… by scripts/test --full",
     "CONTRIBUTING.md:bash": "here",
+    "docs/alert-protocol.md:mermaid": "a picture",
+    "docs/alerts.md:yaml": "tests/home_assistant/alerts/test_documented_automations.py",
     "docs/architecture.md:mermaid": "a picture",
-    "docs/architecture.md:python": "signatures, checked by people: no program",
     "docs/destinations.md:": "here",
     "docs/destinations.md:json": "here",
     "docs/destinations.md:python": "tests/gateway/destinations/test_documented_receiver.py",
     "docs/destinations.md:yaml": "tests/home_assistant/test_documents.py",
-    "docs/alert.md:mermaid": "a picture",
     "docs/faults.md:sh": "here",
     "docs/install.md:bash": "here; docker by tests/system/test_compose.py, pip by tests/system/test_wheels.py",
     "docs/install.md:toml": "here",
@@ -46,14 +46,14 @@ HELD = {
     "wire/README.md:mermaid": "a picture",
     "wire/devices.md:json": "here",
 }
-"""What holds each block, by page and language."""
+"""Which test covers the blocks of a page, by page and language."""
 
 
-def test_every_block_of_every_page_is_held_by_a_test() -> None:
-    assert languages().keys() == HELD.keys()
+def test_every_block_of_every_page_is_covered_by_a_test() -> None:
+    assert languages().keys() == TESTED_BY.keys()
 
 
-# What is read
+# Parsed examples
 
 
 @pytest.mark.parametrize("page", ["docs/install.md", "docs/volume.md"])
@@ -69,9 +69,9 @@ def test_options_of_the_pages_are_options_of_the_gateway(page: str, tmp_path: Pa
 
 def test_the_examples_of_events_and_receipts_are_what_is_sent() -> None:
     alert, receipt, tested = map(orjson.loads, blocks("docs/destinations.md", "json"))
-    said = parse(AlertEvent, alert["data"])
-    assert alert["subject"] == said.alert
-    assert said.answers == ("Turn on again", "Keep off")
+    parsed = parse(AlertEvent, alert["data"])
+    assert alert["subject"] == parsed.alert
+    assert parsed.answers == ("Turn on again", "Keep off")
     assert parse(BatchReceipt, receipt).duplicates == (1,)
     assert (tested["type"], set(tested)) == (TEST_TYPE, {*alert})
 
@@ -89,7 +89,7 @@ def test_the_example_of_a_description_is_a_device() -> None:
     assert thing.inverted == {"valveClosed"}
 
 
-# What is run
+# Examples that are run
 
 SCRIPTS = [
     *command_lines("README.md", "bash"),
@@ -99,7 +99,7 @@ SCRIPTS = [
 
 
 @pytest.mark.parametrize("line", [line for line in SCRIPTS if line.startswith("scripts/")])
-def test_a_script_is_there_and_takes_what_is_said(line: str) -> None:
+def test_a_script_exists_and_accepts_the_arguments(line: str) -> None:
     script, *arguments = shlex.split(line)
     assert (TOP / script).stat().st_mode & 0o111
     if script == "scripts/faults":
@@ -109,7 +109,7 @@ def test_a_script_is_there_and_takes_what_is_said(line: str) -> None:
 
 
 NOT_RUN = ("git clone ", "cd ", "docker compose ", "python3.14 -m venv ", "gateway/bin/pip install ")
-"""What takes the network, Docker or another Python: see ``HELD``."""
+"""Commands that need the network, Docker or another Python: see ``TESTED_BY``."""
 
 
 async def run(*arguments: str | Path, errors: int | None = None) -> str:
@@ -123,19 +123,19 @@ async def run(*arguments: str | Path, errors: int | None = None) -> str:
 
 async def test_the_gateways_commands_do_what_the_pages_say(tmp_path: Path) -> None:
     lines = [*command_lines("README.md", "bash"), *command_lines("docs/install.md", "bash")]
-    told = [line for line in lines if not line.startswith(("scripts/", *NOT_RUN))]
-    commands = [shlex.split(line.removeprefix("gateway/bin/")) for line in told]
+    documented = [line for line in lines if not line.startswith(("scripts/", *NOT_RUN))]
+    commands = [shlex.split(line.removeprefix("gateway/bin/")) for line in documented]
     assert [(command[0], command[1]) for command in commands] == [
         *[("process-cosmos-gateway", name) for name in ("run", "pair") * 2],
         *[("process-cosmos-gateway", "token")] * 3,
     ]
     async with gateway_process(tmp_path, free_port()) as gateway:
-        said = []
+        printed = []
         for program, *arguments in commands:
             own = [str(gateway.file) if each == "gateway.toml" else each for each in arguments]
             if own[0] != "run":
-                said.append(await run(BIN / program, *own))
-        pair, pair_elsewhere, token, listed, revoked = said
+                printed.append(await run(BIN / program, *own))
+        pair, pair_elsewhere, token, listed, revoked = printed
         assert parse_pairing_line(pair)
         assert parse_line(pair_elsewhere).url.startswith("https://gateway.example:")
         assert len(token.strip()) > 30
@@ -147,13 +147,13 @@ async def test_the_gateways_commands_do_what_the_pages_say(tmp_path: Path) -> No
 async def test_the_cloud_endpoints_commands_do_what_the_page_says(tmp_path: Path) -> None:
     lines = [shlex.split(line) for line in command_lines("docs/destinations.md", "")]
     assert all(line[0] == "process-cosmos-cloud" for line in lines)
-    of = {line[1] + line[-1] * (line[1] == "ledger"): line for line in lines}
-    assert len(of) == len(lines) == 8
+    by_name = {line[1] + line[-1] * (line[1] == "ledger"): line for line in lines}
+    assert len(by_name) == len(lines) == 8
     alert = str(event(1, SITE)["subject"])
     values = {"DIR": str(tmp_path), "SITE": SITE, "ALERT": alert, "8443": "0"}
 
     def command(name: str) -> Sequence[str]:
-        return [sys.executable, "-m", "process_cosmos_cloud", *(values.get(each, each) for each in of[name][1:])]
+        return [sys.executable, "-m", "process_cosmos_cloud", *(values.get(each, each) for each in by_name[name][1:])]
 
     serve = [*command("serve"), "--name", "127.0.0.1"]
     server = await asyncio.create_subprocess_exec(*serve, stdout=asyncio.subprocess.PIPE)
@@ -164,8 +164,8 @@ async def test_the_cloud_endpoints_commands_do_what_the_page_says(tmp_path: Path
         code = await run(*command("code"))
         assert parse_line(code).url == f"https://cloud.example.org:{port}"
         assert (await site.enrol(code.strip()))[0] == 200
-        pack: dict[str, Any] = {"type": "process_cosmos.readings.v1", "datacontenttype": "application/senml+json"}
-        await site.send([event(1, SITE), event(2, SITE, data=[{"n": "wot%2Fmeter/level", "v": 1}], **pack)])
+        batch: dict[str, Any] = {"type": "process_cosmos.readings.v1", "datacontenttype": "application/senml+json"}
+        await site.send([event(1, SITE), event(2, SITE, data=[{"n": "wot%2Fmeter/level", "v": 1}], **batch)])
         follow = await asyncio.create_subprocess_exec(*command("ledger--follow"), stdout=asyncio.subprocess.PIPE)
         assert follow.stdout is not None
         assert alert.encode() in await asyncio.wait_for(follow.stdout.readline(), 20)

@@ -15,7 +15,7 @@ from process_cosmos_gateway.devices.things import description, description_intak
 from tests.cloud.test_batch_bounds import MOST_BYTES
 from tests.documents import TOP
 
-STRANGERS = listener.ListenerLimits()
+UNAUTHENTICATED = listener.ListenerLimits()
 
 
 def kib(size: float) -> str:
@@ -37,39 +37,40 @@ def mb(size: int) -> str:
 
 
 FIGURES = {
-    "Connections of strangers (nobody let in yet), gateway and cloud endpoint": (
-        f"{STRANGERS.unauthenticated} at a time, {STRANGERS.per_address} of one address"
+    "Connections that are not authenticated yet, gateway and cloud endpoint": (
+        f"{UNAUTHENTICATED.strangers} at a time, {UNAUTHENTICATED.per_address} of one address"
         f" (IPv6: of one /{listener._IPV6_HOST_PREFIX})"
     ),
-    "Time of such a connection": f"{STRANGERS.handshake:.0f} s for the TLS handshake, {STRANGERS.request:.0f} s in all",
-    "Connections of one site, cloud endpoint; of Home Assistant, of the Supervisor, of one program's token, gateway": (
-        f"{STRANGERS.per_peer}; {api._LIMITS.per_peer}"
+    "Duration of such a connection": (
+        f"{UNAUTHENTICATED.handshake:.0f} s for the TLS handshake, {UNAUTHENTICATED.request:.0f} s in all"
     ),
-    "File descriptors kept for the process's own work": f"{STRANGERS.reserved}",
+    "Connections of one site, cloud endpoint; of Home Assistant, of the Supervisor, of one program's token, gateway": (
+        f"{UNAUTHENTICATED.per_peer}; {api._LIMITS.per_peer}"
+    ),
+    "File descriptors reserved for the process's own work": f"{UNAUTHENTICATED.reserved}",
     "Compressed request bodies": "refused",
-    "Pieces of a body, cloud endpoint": f"{bodies.CHUNK_SECONDS:.0f} s until the next one comes",
+    "Chunks of a body, cloud endpoint": f"{bodies.PIECE_SECONDS:.0f} s until the next one comes",
     "A batch, a request for a certificate": f"{mib(bodies.MAX_BODY)}, {kib(bodies.MAX_REQUEST)}",
     "Events of a batch": f"{batches.MOST_ITEMS:,}",
     "Commas and opening brackets, in texts too, of an event, or of a batch not joined by comma and line feed;"
     " commas of any batch": f"{batches.MOST_VALUES:,}; {batches.MOST_VALUES_IN_ALL:,}",
-    "Rejected events a receipt names": f"{batches.MOST_REJECTED}; with more the batch is refused (422)",
-    "Readings of a pack; of a batch": f"{readings.MOST_RECORDS:,}; {batches.MOST_READINGS:,}",
+    "Rejected events listed in a receipt": f"{batches.MOST_REJECTED}; with more the batch is refused (422)",
+    "Readings of a reading batch; of a batch of events": f"{readings.MOST_RECORDS:,}; {batches.MOST_READINGS:,}",
     "Names and units of readings, base names resolved": (
-        f"{mib(readings.MOST_CHARACTERS)} a pack, {mib(batches.MOST_CHARACTERS)} a batch"
+        f"{mib(readings.MOST_CHARACTERS)} a reading batch, {mib(batches.MOST_CHARACTERS)} a batch of events"
     ),
     "Requests of one site, cloud endpoint": (
         f"{server.MOST_BATCHES} batch, {server.MOST_POLLS} polls, {server.MOST_RENEWALS} renewal at a time;"
         f" {batches.SLICE_SECONDS} s of each site's batch in turn"
     ),
-    "What is not cut into turns, cloud endpoint": (
-        f"one event: 0.3 s at the worst; the transaction of a batch: 0.05 s for {batches.MOST_READINGS:,} readings, and"
-        f" what the disk takes (series that are new are numbered before it, {readings.SERIES_AT_ONCE:,} at a time:"
-        " 0.03 s)"
+    "What is not divided into turns, cloud endpoint": (
+        "one event: 0.3 s at the worst; the transaction of a batch: 0.25 s for"
+        f" {batches.MOST_READINGS:,} new series, and the time of the disk"
     ),
     "Work for a request without a valid one-time code": (
-        f"its JSON is parsed ({kib(bodies.MAX_REQUEST)} at most), and one look into the database"
+        f"its JSON is parsed ({kib(bodies.MAX_REQUEST)} at most), and one database lookup"
     ),
-    "Work for a renewal without a certificate of ours": (
+    "Work for a renewal without a certificate of this CA": (
         "its JSON and the certificate are parsed, one signature is verified for the CA and for each CA it followed"
     ),
     "A reply of a destination": f"{mib(http_request.MAX_REPLY)}, decompressed; {http_request.TOTAL_SECONDS:.0f} s",
@@ -86,8 +87,8 @@ FIGURES = {
         f"{inbox.LONGEST_TEXT}, {inbox.LONGEST_TEXT}, {inbox.LONGEST_ID} characters"
     ),
     "Nesting of JSON": f"{bounds.MAX_DEPTH} levels",
-    "Good certificates of a site, cloud endpoint": (
-        f"one, and the newest {identity.MOST_UNUSED} it has asked for and not used yet"
+    "Valid certificates of a site, cloud endpoint": (
+        f"one, and the newest {identity.MOST_UNUSED} that it requested and has not used yet"
     ),
     "Wrong pairing lines": (
         "no limit: each is compared in constant time, writes nothing, and is named in the log"
@@ -98,8 +99,8 @@ FIGURES = {
         f" {rates.URGENT_BURST:.0f} more for booleans, availability and events"
     ),
     "A packet of the MQTT broker": kib(packets.MAX_PACKET),
-    "New devices": f"{description_intake.NEW_A_MINUTE} within a minute, {device_table.MAX_DEVICES:,} in all",
-    "Withdrawn devices whose readings stay": f"the {retention.MAX_WITHDRAWN:,} described last",
+    "New devices": f"{description_intake.NEW_A_MINUTE} within a minute, {device_table.MAX_THINGS:,} in all",
+    "Withdrawn devices whose readings are kept": f"the {retention.MOST_WITHDRAWN:,} described last",
     "Thing Descriptions": (
         f"{kib(description.MAX_BYTES)} each, {mb(device_table.MAX_DESCRIPTION_BYTES)} in all,"
         f" {mb(description_intake._MAX_QUEUED_BYTES)} waiting"
@@ -110,13 +111,13 @@ FIGURES = {
     "An entry of the log": (
         f"{logs.LONGEST:,} characters (its beginning; with a trace the first and the last {logs.LONGEST // 2:,}),"
         f" {logs.ENTRIES_A_MINUTE} a minute for each place in the code"
-        " (of a link's state: for each destination too); the last one left out follows within two minutes"
+        " (of a link's state: for each destination too); the last one suppressed is logged within two minutes"
     ),
 }
 
 
 def rows() -> dict[str, tuple[str, str]]:
-    """Return what is bounded, with its figure and the reason."""
+    """Return figure and reason of each bound."""
     table = (TOP / "SECURITY.md").read_text("utf-8").partition("## What is bounded")[2]
     lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
     return {what: (figure, why) for what, figure, why in lines}

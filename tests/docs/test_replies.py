@@ -1,4 +1,4 @@
-"""The table of what a reply means says what the code makes of it."""
+"""The documented table of replies agrees with the code."""
 
 import re
 
@@ -18,7 +18,7 @@ PAGE = b"<html><body>Sign in</body></html>"
 
 
 def table() -> dict[str, tuple[str, str]]:
-    """Return what each kind of reply means and what happens then, by the first column."""
+    """Return the meaning and the consequence of each kind of reply, by the first column."""
     text = (TOP / "docs/destinations.md").read_text()
     section = text.split("## What a reply means\n")[1].split("\n#")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if "|" in line]
@@ -26,7 +26,7 @@ def table() -> dict[str, tuple[str, str]]:
 
 
 def row_of(status: int) -> tuple[str, str]:
-    """Return what the table says of a reply without a body: the row that names the status, or its family."""
+    """Return the row of a reply without a body: the one that names the status, or its class."""
     others = {2: "other 2xx without a body", 3: "redirects", 4: "other 4xx", 5: "5xx"}
     found = table()
     named = [each for reply, each in found.items() if str(status) in re.findall(r"\d{3}(?=,|;|$| without)", reply)]
@@ -47,7 +47,7 @@ def test_each_status_means_what_its_row_says() -> None:
     assert [means[status] for status in pages] == ["tried again"] * 3
 
 
-def test_what_happens_then_is_said_in_the_figures_of_the_code() -> None:
+def test_the_consequences_are_stated_with_the_figures_of_the_code() -> None:
     _, refused = row_of(401)
     assert f"every {REFUSED_SECONDS / 60:.0f} minutes" in refused
     _, retried = row_of(503)

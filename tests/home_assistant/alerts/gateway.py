@@ -1,4 +1,4 @@
-"""Fake gateway: the gateway's side of a session as docs/alert.md describes it, with a replica of the alerts."""
+"""The gateway's side of a session, as docs/alert-protocol.md describes it: a replica that follows, and nothing more."""
 
 from dataclasses import dataclass, field
 
