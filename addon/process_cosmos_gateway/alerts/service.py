@@ -37,7 +37,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Alerts:
-    """The gateway's side of the protocol of ``docs/alert-protocol.md``. Made by ``Alerts.open``."""
+    """Gateway side of the alert protocol described in ``docs/alert-protocol.md``; create it with ``Alerts.open``."""
 
     def __init__(
         self, store: Store, outbox: Outbox, clock: Clock, steady: SteadyClock, state: Mapping[str, Any]

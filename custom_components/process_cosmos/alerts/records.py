@@ -1,4 +1,4 @@
-"""The records of the memory: what happened to alerts, in the words of docs/alert-protocol.md.
+"""Records of the record log: everything that happens to alerts, as docs/alert-protocol.md describes it.
 
 ``at``: time of the record. ``event``: id of its CloudEvent. ``requests``: the complete list of notification requests
 for the gateway.

@@ -1,4 +1,4 @@
-"""The gateway's side of a session, as docs/alert-protocol.md describes it: a replica that follows, and nothing more."""
+"""Fake gateway: the gateway's side of a session as docs/alert-protocol.md describes it, with a replica of the alerts."""
 
 from dataclasses import dataclass, field
 
