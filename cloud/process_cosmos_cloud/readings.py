@@ -143,9 +143,7 @@ def insert_readings(
     )
 
 
-def resolve_series(
-    connection: Connection, site: Ulid, records: Sequence[SenMLRecord], numbers: SeriesNumbers
-) -> None:
+def resolve_series(connection: Connection, site: Ulid, records: Sequence[SenMLRecord], numbers: SeriesNumbers) -> None:
     """Add the series of ``records`` to ``numbers``, creating those that the site does not have yet."""
     for record in records:
         if record.name not in numbers:

@@ -17,16 +17,10 @@ from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry, CosmosRuntime
 from .flows.gateway_requests import GatewayAccess, async_remove_destinations
 from .gateway import missed_changes
-from .gateway.registry import device_identifier, escape_unique_ids, register_site
+from .gateway.registry import device_identifier, register_site
 from .issues import call_mistakes
 from .issues.site_issues import clear_all_issues
 from .workflows import workflow_update, workflows
-
-_FOLLOWS_REGISTRIES = 2
-"""Minor version since which recipients are stored by ids that survive a new registration."""
-
-_ESCAPES_NAMES = 3
-"""Minor version since which names are escaped in the unique ids of entities."""
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 
@@ -34,20 +28,6 @@ CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:  # noqa: ARG001 - Home Assistant's signature
     """Register the actions, which raise a helpful error while no entry is loaded."""
     async_setup_services(hass)
-    return True
-
-
-async def async_migrate_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> bool:
-    """Migrate an entry of an older minor version; refuse one of a newer major version."""
-    if entry.version > 1:
-        return False
-    if entry.minor_version < _FOLLOWS_REGISTRIES:
-        hass.config_entries.async_update_entry(
-            entry, options=as_options(hass, entry.options), minor_version=_FOLLOWS_REGISTRIES
-        )
-    if entry.minor_version < _ESCAPES_NAMES:
-        escape_unique_ids(hass, entry)
-        hass.config_entries.async_update_entry(entry, minor_version=_ESCAPES_NAMES)
     return True
 
 

@@ -41,8 +41,6 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
     """Sets up a site, or adds an app to a site without one."""
 
     VERSION = 1
-    MINOR_VERSION = 3
-    """2: options store phones by device ids, notify entities by registry ids. 3: unique ids contain escaped names."""
 
     def __init__(self) -> None:
         """Start without an app, without recipients and without a site to extend."""
@@ -161,8 +159,8 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
                 self._options.update(as_options(self.hass, user_input))
                 return await self.async_step_elsewhere()
             errors["base"] = "nobody"
-        chosen = user_input or suggested(self.hass)
-        schema = self.add_suggested_values_to_schema(forms.recipients_schema(not_offered(self.hass)), chosen)
+        chosen = user_input or default_selection(self.hass)
+        schema = self.add_suggested_values_to_schema(forms.recipients_schema(phone_notify_entities(self.hass)), chosen)
         return self.async_show_form(step_id="who", data_schema=schema, errors=errors)
 
     async def async_step_elsewhere(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:

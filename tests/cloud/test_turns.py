@@ -141,14 +141,14 @@ async def test_a_batch_of_many_new_series_lets_other_sites_in_between(
     other = Site.new(OTHER, url)
     await other.enrol(new_code(folder, url))
     served: list[str] = []
-    run = Turns.run
+    run = RoundRobin.run
 
-    async def noted[T](turns: Turns, whose: str, work: Callable[[], T]) -> T:
+    async def noted[T](turns: RoundRobin, whose: str, work: Callable[[], T]) -> T:
         done = await run(turns, whose, work)
         served.append(whose)
         return done
 
-    monkeypatch.setattr(Turns, "run", noted)
+    monkeypatch.setattr(RoundRobin, "run", noted)
     records: list[dict[str, Any]] = [{"bn": "meters/", "n": f"m{number}", "v": 1.0, "u": "W"} for number in range(9)]
     heavy = asyncio.create_task(site.send([pack(1, *records)]))
     assert await other.send([event(1, OTHER)]) == ["accepted"]

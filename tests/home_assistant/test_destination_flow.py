@@ -186,19 +186,6 @@ async def test_an_unconfirmed_webhook_is_reported_in_the_setup_too(
     assert (await gateway.wait_for_message(RemoveDestination)).name == "webhook"
 
 
-async def test_an_older_app_without_tests_adds_the_webhook_untested(
-    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
-) -> None:
-    gateway.reply = refusing_to("malformed", TestDestination, ChangeDestination)
-    result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK)
-    assert result["type"] is FlowResultType.CREATE_ENTRY
-    await settle(hass, linked)
-    await send_links(gateway, linked, replace(HOOK, label=None))
-    assert (await chosen(hass, linked, step="test"))["errors"] == {"base": "malformed"}
-    result = await answer(hass, await chosen(hass, linked, step="change_webhook"), {"kinds": ["device"]})
-    assert result["errors"] == {"base": "malformed"}
-
-
 async def test_each_destination_is_listed_with_label_address_and_state(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:

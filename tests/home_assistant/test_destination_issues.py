@@ -109,19 +109,6 @@ async def test_no_issue_is_created_without_a_connection_to_the_app(
     assert not keys(hass)
 
 
-async def test_for_an_older_app_the_hour_is_measured_by_home_assistant(
-    hass: HomeAssistant, people_only: MockConfigEntry, freezer: FrozenDateTimeFactory
-) -> None:
-    issues = DestinationIssues(hass, people_only)
-    older = replace(OFFLINE, state_age=None, label=None)
-    issues.show(replace(IDLE, links=(older,)))
-    await pass_time(hass, freezer, timedelta(minutes=31))
-    issues.show(replace(IDLE, links=(replace(older, reason="unreachable"),)))
-    await pass_time(hass, freezer, timedelta(minutes=30))
-    assert keys(hass) == {"cloud": "destination_offline"}
-    assert placeholders_of(hass)["destination"] == "cloud"
-
-
 async def test_a_destination_offline_for_longer_is_an_issue_at_once(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:

@@ -64,41 +64,6 @@ async def test_a_device_may_have_any_id(
     assert state.state == "on"
 
 
-async def test_entities_of_the_previous_version_keep_names_and_areas(
-    hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
-) -> None:
-    gateway.devices = (KITCHEN, sensor("leak-1", "50%", value=True), sensor("a/b%c", "wet", value=False))
-    site.add_to_hass(hass)
-    devices, entities = dr.async_get(hass), er.async_get(hass)
-    before: dict[str, tuple[str, str | None]] = {}
-    for thing in gateway.devices:
-        device = devices.async_get_or_create(
-            config_entry_id=site.entry_id, identifiers={(DOMAIN, f"{SITE}/{thing.id}")}, name=thing.title
-        )
-        name = thing.properties[0].name
-        for domain, key in (("binary_sensor", name), ("event", f"event/{name}")):
-            entity = entities.async_get_or_create(
-                domain, DOMAIN, f"{SITE}/{thing.id}/{key}", config_entry=site, device_id=device.id
-            )
-            changed = entities.async_update_entity(entity.entity_id, name=f"mine {len(before)}")
-            before[changed.id] = (changed.entity_id, changed.name)
-    orphan = entities.async_get_or_create("sensor", DOMAIN, f"{SITE}/gone/level", config_entry=site)
-    before[orphan.id] = (orphan.entity_id, None)
-
-    await hass.config_entries.async_setup(site.entry_id)
-    await until(lambda: len(hass.states.async_entity_ids("event")) == 3)
-    await hass.async_block_till_done()
-
-    after = er.async_entries_for_config_entry(entities, site.entry_id)
-    of_things = {each.id: (each.entity_id, each.name) for each in after if each.unique_id.startswith(SITE)}
-    assert of_things == before
-    assert site.minor_version == 3
-    assert {each.unique_id.removeprefix(f"{SITE}/") for each in after if each.unique_id.startswith(SITE)} == {
-        *("wot%2Fkitchen/leak", "wot%2Fkitchen/event/leak", "leak-1/50%25", "leak-1/event/50%25"),
-        *("a%2Fb%25c/wet", "a%2Fb%25c/event/wet", "gone/level"),
-    }
-
-
 async def test_two_devices_have_separate_issues(
     hass: HomeAssistant, gateway: ContractGateway, site: MockConfigEntry
 ) -> None:

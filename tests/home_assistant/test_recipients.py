@@ -21,23 +21,6 @@ def siren(hass: HomeAssistant, notify_entity: str) -> er.RegistryEntry:
     return er.async_get(hass).async_get_or_create("notify", "siren", "1", suggested_object_id="siren")
 
 
-async def test_the_options_of_an_older_version_are_migrated(hass: HomeAssistant, siren: er.RegistryEntry) -> None:
-    anna = add_phone(hass, "Anna")
-    options = {
-        "phones": [anna.device_id, "0123456789abcdef0123456789abcdef"],
-        "notify_entities": ["notify.siren", "notify.hall", "notify.gone"],
-        "destinations": ["cloud"],
-    }
-    entry = MockConfigEntry(domain=DOMAIN, data=DATA, options=options)
-    await set_up(hass, entry)
-    assert (entry.version, entry.minor_version) == (1, 3)
-    assert entry.options == {
-        "phones": [anna.app_id, "0123456789abcdef0123456789abcdef"],
-        "notify_entities": [siren.id, "notify.hall", "notify.gone"],
-        "destinations": ["cloud"],
-    }
-
-
 async def test_the_options_of_a_newer_version_are_refused(hass: HomeAssistant, notify_entity: str) -> None:
     entry = MockConfigEntry(domain=DOMAIN, data=DATA, options={}, version=2)
     entry.add_to_hass(hass)

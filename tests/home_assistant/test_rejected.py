@@ -81,16 +81,6 @@ async def test_rejected_events_are_listed_with_all_details(
     assert (await call(hass, "list_rejected", after=7))["events"] == [second]
 
 
-async def test_events_of_an_older_app_are_listed_without_a_time(
-    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
-) -> None:
-    old = replace(REJECTED, rejected_at=None)
-    gateway.reply = lambda message: (
-        RejectedEvents(id=message.id, events=(old,)) if isinstance(message, ListRejected) else done(message)
-    )
-    assert [event["rejected_at"] for event in (await call(hass, "list_rejected"))["events"]] == [None]
-
-
 @pytest.mark.parametrize(("action", "request_type"), SETTLING)
 async def test_events_are_selected_by_number_and_without_numbers_all(
     hass: HomeAssistant,

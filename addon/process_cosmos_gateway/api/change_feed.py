@@ -74,7 +74,7 @@ class ChangeFeed:
         missed = self._missed_changes.start_session(
             self._clock.monotonic(),
             {change.sequence for change in replayed},
-            confirmed=None if request.confirmed is None else self._number_or_zero(request.confirmed),
+            confirmed=self._number_or_zero(request.confirmed),
         )
         if request.report_missed:
             listener(missed)
@@ -84,7 +84,6 @@ class ChangeFeed:
     def unsubscribe(self) -> None:
         """Remove the subscriber; changes are kept for the next one."""
         self._listener = None
-        self._missed_changes.end_session(self._clock.monotonic())
 
     def confirm(self, number: int) -> None:
         """Record that the subscriber has processed all changes up to ``number``."""

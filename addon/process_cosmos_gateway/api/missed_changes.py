@@ -17,8 +17,6 @@ MOST_REPORTED = 200
 """Number of newest changes kept for the report; older ones are only counted."""
 
 _MOST_TEXT = 255
-_ASSUMED_AFTER = 5.0
-"""Seconds after which a session counts as a confirmation, if the integration sends none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +41,12 @@ class MissedChanges:
             device.id: {item.name: item.value for item in device.properties} for device in devices
         }
         self._confirmed_at = now
-        self._session_since: float | None = None
-        self._confirms = False
         self._changes: deque[_Unconfirmed] = deque()
         self._evicted = 0
         self._newest_evicted = 0
 
     def note(self, change: ValueChanged | EventHappened, now: float) -> None:
         """Keep a change, unless it is numeric or repeats the last value."""
-        self._newest = change.sequence
         if isinstance(change, ValueChanged):
             values = self._values.setdefault(change.device, {})
             if not isinstance(change.value, bool | str) or values.get(change.property) == change.value:
@@ -75,14 +70,12 @@ class MissedChanges:
         if kept := {name: value for name, value in values.items() if name in but}:
             self._values[device] = kept
 
-    def start_session(self, now: float, replayed: Collection[int], *, confirmed: int | None) -> MissedChangesReport:
+    def start_session(self, now: float, replayed: Collection[int], *, confirmed: int) -> MissedChangesReport:
         """Start a session; return the report of unconfirmed changes, without those whose numbers are in ``replayed``.
 
-        ``confirmed``: the newest number confirmed before; None from an integration that sends no confirmations.
+        ``confirmed``: the newest number confirmed before.
         """
-        self._session_since = now
-        self._confirms = confirmed is not None
-        self._forget_until(confirmed or 0)
+        self._forget_until(confirmed)
         return MissedChangesReport(
             since=now - self._confirmed_at,
             changes=tuple(
@@ -97,12 +90,6 @@ class MissedChanges:
         """Forget the changes up to ``number``, which Home Assistant has processed or reported to people."""
         self._confirmed_at = now
         self._forget_until(number)
-
-    def end_session(self, now: float) -> None:
-        """End the session, if one is open; unconfirmed changes are reported in the next one."""
-        since, self._session_since = self._session_since, None
-        if since is not None and not self._confirms and now - since >= _ASSUMED_AFTER:
-            self.confirm(self._newest, now)
 
     def _forget_until(self, number: int) -> None:
         while self._changes and self._changes[0].number <= number:

@@ -65,5 +65,5 @@ class StatusReader:
 
 def without_ages(status: Status) -> Status:
     """Return the status without ages and ``passed_over``, whose changes alone do not cause a new message."""
-    links = tuple(replace(link, last_contact_age=None, state_age=None) for link in status.links)
+    links = tuple(replace(link, last_contact_age=None, state_age=0.0) for link in status.links)
     return replace(status, links=links, oldest_waiting_age=None, passed_over={})

@@ -117,7 +117,7 @@ def load_kinds(transaction: Transaction) -> Mapping[str, DestinationKind]:
 
 
 def _check_reply_state(name: str, cursor: Any, token: Any) -> tuple[int, str | None]:  # noqa: ANN401 - a row's
-    """Return the stored cursor and token, or 0 and None where invalid: earlier versions stored them unchecked."""
+    """Return the stored cursor and token, or 0 and None where invalid."""
     if not is_cursor(cursor):
         _LOGGER.warning(
             "%s: the inbox cursor of %s is invalid; the inbox is read from its beginning", ROW_UNREADABLE, name

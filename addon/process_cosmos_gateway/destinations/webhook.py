@@ -57,7 +57,7 @@ class Webhook:
         self.label = settings.label
         self.address = public_address(settings.url)
         self.kinds = settings.kinds
-        self._url, _ = encode_url(settings.url)  # older versions stored it as typed
+        self._url = settings.url
         self._headers = settings.headers
         self._source = ReplySource(
             verified=settings.url.lower().startswith("https:"),

@@ -24,7 +24,7 @@ MOBILE_APP = "mobile_app"
 def phone_entry(hass: HomeAssistant, phone: str) -> ConfigEntry | None:
     """Return the newest loaded registration of a phone; None if there is none that is enabled.
 
-    ``phone``: the app's device id, or the id of its device in Home Assistant, which older notifications contain.
+    ``phone``: the app's device id.
     """
     entries = hass.config_entries.async_entries(MOBILE_APP, include_ignore=False, include_disabled=False)
     found = [entry for entry in entries if entry.data.get(ATTR_DEVICE_ID) == phone]

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 
 _FRAME = struct.Struct(">II")
-_PAYLOAD = re.compile(rb'\[\[?"|\{"')
+_PAYLOAD = re.compile(rb'\[\["|\{"')
 """Start of every payload; used to find the next frame after a damaged one."""
 
 

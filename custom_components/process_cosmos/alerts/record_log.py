@@ -1,7 +1,7 @@
 """Append-only file of records that survives power failures.
 
 Format: frames of ``length, CRC-32, payload`` (big endian, 4 bytes each). The first payload is the header with the
-version; the others are JSON lists of ``[run, n, record]`` (in version 1, one such record each). Each write is one
+version; the others are JSON lists of ``[run, n, record]``. Each write is one
 frame, because a power failure may preserve the end of a write without its beginning, and no record may survive without
 its predecessors. So any prefix of the file is a valid log; an incomplete end, left by a power failure or a copy of the
 file in use, is dropped at the next start.
@@ -104,7 +104,6 @@ class RecordLog[R: Message]:
         self.damaged = 0
         """Bytes between and around valid frames that could not be read."""
         self._copy_before_rewrite = False
-        self._has_older_version = False
         self._identity: tuple[int, int] | None = None
         self.is_new = True
         """Whether ``async_load`` found no file."""
@@ -301,7 +300,7 @@ class RecordLog[R: Message]:
         if self.damaged:
             LOGGER.error("memory_damaged: %d bytes of %s cannot be read; check the disk", self.damaged, self._path.name)
             self._copy_before_rewrite = True
-        if self.damaged or self._has_older_version:
+        if self.damaged:
             with contextlib.suppress(OSError):  # otherwise before the first record, or with the next compaction
                 self._rewrite(self.entries, self.runs)
 
@@ -312,8 +311,6 @@ class RecordLog[R: Message]:
             self._skip_unreadable(error)
             return
         match document:
-            case [str(), int(), dict()] as line:  # of version 1
-                self._load_record(line)
             case [*lines]:
                 for line in lines:
                     self._load_record(line)
@@ -341,7 +338,6 @@ class RecordLog[R: Message]:
         version = parse(_Version, header).version
         if version > VERSION:
             raise RecordLogTooNewError(f"A newer version wrote {self._path}, which is left unchanged.")
-        self._has_older_version = version < VERSION
         self.runs = {Ulid(run): n for run, n in parse(_Header, header).runs.items()}
 
     def _rewrite(self, kept: Sequence[Entry[R]], runs: Mapping[Ulid, int]) -> None:

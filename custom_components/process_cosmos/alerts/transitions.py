@@ -91,7 +91,7 @@ def replica(alert: Alert, now: datetime) -> Replica:
         by=alert.by,
         answer=alert.answer,
         outcome=alert.outcome,
-        data=bounded(orjson.loads(content.data)) if content.data else None,  # an older version had no limit
+        data=orjson.loads(content.data) if content.data else None,
         attached=content.attached,
     )
 

@@ -56,8 +56,10 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
             if forms.has_recipient(user_input):
                 return self._save_options(as_options(self.hass, user_input))
             errors["base"] = "nobody"
-        suggested = user_input or chosen(self.hass, self.config_entry.options)
-        schema = self.add_suggested_values_to_schema(forms.recipients_schema(not_offered(self.hass)), suggested)
+        suggested = user_input or current_selection(self.hass, self.config_entry.options)
+        schema = self.add_suggested_values_to_schema(
+            forms.recipients_schema(phone_notify_entities(self.hass)), suggested
+        )
         return self.async_show_form(step_id="who", data_schema=schema, errors=errors)
 
     async def async_step_destinations(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:

@@ -172,8 +172,7 @@ class RejectedEventsFlow(RepairsFlow):
             selector_text(self.hass, "rejected_times", tried, count=attempts),
             dt_util.as_local(max(moments)).strftime("%Y-%m-%d %H:%M"),
         )
-        text = ", ".join(part for part in parts if part)
-        return f" ({text})" if text else ""
+        return f" ({', '.join(part for part in parts if part)})"
 
     @property
     def _runtime(self) -> CosmosRuntime | None:

@@ -7,7 +7,7 @@ from custom_components.process_cosmos.selector_texts import selector_text
 
 
 def label_of(link: Link) -> str:
-    """Return the label of the destination, or its name if it has none (an older app sends none)."""
+    """Return the label of the destination, or its name if it has none."""
     return link.label or link.name
 
 

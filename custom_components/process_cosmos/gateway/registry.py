@@ -27,25 +27,6 @@ def unique_id(entry: CosmosConfigEntry, device_id: str, *key: str) -> str:
     return join_names(entry.data[CONF_SITE] or "", device_id, *key)
 
 
-def escape_unique_ids(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
-    """Escape the names in unique ids of minor version 2, so that entities keep their names, areas and history.
-
-    If two devices shared an id, the entity stays with the device it is registered for.
-    """
-    devices, entities = dr.async_get(hass), er.async_get(hass)
-    for entity in er.async_entries_for_config_entry(entities, entry.entry_id):
-        device = devices.async_get(entity.device_id or "")
-        for name in (name for domain, name in (device.identifiers if device else ()) if domain == DOMAIN):
-            site, _, device_id = name.partition("/")
-            if not device_id or not entity.unique_id.startswith(f"{name}/"):
-                continue
-            key = entity.unique_id.removeprefix(f"{name}/")
-            is_event = entity.domain == Platform.EVENT and key.startswith(f"{EVENT_KEY}/")
-            parts = tuple(key.split("/", 1)) if is_event else (key,)
-            if (escaped := join_names(site, device_id, *parts)) != entity.unique_id:
-                entities.async_update_entity(entity.entity_id, new_unique_id=escaped)
-
-
 def make_site_device_info(entry: CosmosConfigEntry) -> DeviceInfo:
     """Return the registry data of the site's own device."""
     return DeviceInfo(

@@ -15,7 +15,9 @@ from custom_components.process_cosmos.texts import escaped, listed
 CALL_PROBLEMS: Final = "call_problems"
 """The translation key, and the prefix of the issue ids."""
 
-_LEARN_MORE = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/alert-protocol.md#when-a-call-has-mistakes"
+_LEARN_MORE = (
+    "https://github.com/process-cosmos/process-cosmos/blob/main/docs/alert-protocol.md#when-a-call-has-mistakes"
+)
 _MAX_STORED = 100
 """Maximum number of mistakes stored to be shown together with those of later calls."""
 

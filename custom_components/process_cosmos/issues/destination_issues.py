@@ -48,8 +48,8 @@ class DestinationIssues:
             self._timer = None
 
     def _since(self, link: Link, now: datetime) -> datetime:
-        """Return since when ``link`` is offline, by an older app since it was first reported offline."""
-        return self._offline_since.get(link.name, now) if link.state_age is None else now - duration(link.state_age)
+        """Return since when ``link`` is offline."""
+        return now - duration(link.state_age)
 
     @callback
     def _update(self, status: Status, now: datetime) -> None:

@@ -46,7 +46,7 @@ class RecipientIssues:
     @property
     def nobody_left(self) -> bool:
         """Whether no chosen recipient exists, including the case that none is chosen."""
-        return not any(is_there(self._hass, recipient) for recipient in self._recipients)
+        return not any(recipient_exists(self._hass, recipient) for recipient in self._recipients)
 
     @callback
     def start(self) -> None:

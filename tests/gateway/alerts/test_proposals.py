@@ -157,23 +157,6 @@ async def test_answers_of_two_destinations_are_distinct_however_their_names_join
     assert len(site.proposed()) == 5
 
 
-@pytest.mark.parametrize(
-    ("settled", "known"), [(1, "cloud/01J"), (0, "01J@cloud")], ids=["settled", "about to be settled"]
-)
-async def test_answers_from_a_store_of_the_previous_schema_are_recognised(
-    tmp_path: Path, settled: int, known: str
-) -> None:
-    path = tmp_path / "gateway.sqlite"
-    make_first_release(path)
-    connection = apsw.Connection(str(path))
-    stored = "INSERT INTO alert_proposal (id, alert, given_at, settled, by) VALUES (?, ?, ?, ?, 'Eve')"
-    connection.executemany(stored, [("01J@cloud", LEAK, 2.0, settled), ("a@b@c", LEAK, 1.0, settled)])
-    connection.close()
-    async with opened(tmp_path) as store:
-        rows = await store.read(lambda transaction: transaction.rows("SELECT number, id FROM alert_proposal"))
-    assert sorted(rows) == [(1, "a@b@c"), (2, known)]
-
-
 def test_adding_an_answer_does_not_scan_the_remembered_ones() -> None:
     transaction = Explained()
     item = InboxItem(id="1", cursor=1, alert=LEAK, by="Eve", age=0.0, answer="keep_off")

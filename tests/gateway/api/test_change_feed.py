@@ -68,7 +68,7 @@ class FeedHarness:
         self.feed.subscribe(Subscribe(id="1", run=run, after=after), self.received.append)
         return list(self.received)
 
-    def missed(self, run: Ulid = OTHER_RUN, after: int | None = None, confirmed: int | None = 0) -> MissedChangesReport:
+    def missed(self, run: Ulid = OTHER_RUN, after: int | None = None, confirmed: int = 0) -> MissedChangesReport:
         """Subscribe again and return the report of missed changes."""
         self.received.clear()
         request = Subscribe(id="1", run=run, after=after, report_missed=True, confirmed=confirmed)
@@ -284,19 +284,6 @@ def test_a_number_from_before_the_clock_was_set_back_confirms_nothing(harness: F
     harness.wet(True)
     harness.feed.unsubscribe()
     assert values(harness.missed(confirmed=harness.last_number() + 1_000)) == [True]
-
-
-def test_without_confirmations_a_session_of_five_seconds_counts_as_one(harness: FeedHarness) -> None:
-    harness.wet(True)
-    assert values(harness.missed(confirmed=None)) == [True]
-    harness.clock.seconds += 1
-    harness.feed.unsubscribe()
-    assert values(harness.missed(confirmed=None)) == [True]
-    harness.wet(False)
-    harness.clock.seconds += 5
-    harness.feed.unsubscribe()
-    harness.feed.unsubscribe()
-    assert harness.missed(confirmed=None).changes == ()
 
 
 def test_of_a_long_absence_the_newest_are_reported_and_the_rest_counted(harness: FeedHarness) -> None:

@@ -261,7 +261,7 @@ async def test_an_inbox_that_is_never_empty_is_polled_at_the_pace(
     assert seconds >= 1.9
 
 
-async def test_invalid_data_stored_by_an_earlier_version_is_dropped_at_the_start(
+async def test_invalid_stored_data_is_dropped_at_the_start(
     site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     await keep(site, enrolled(tmp_path / "ca"))

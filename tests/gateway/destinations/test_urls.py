@@ -69,14 +69,6 @@ async def test_the_request_line_has_the_url_as_it_was_given(site: Site, raw: Raw
     assert raw.target == sent.encode()
 
 
-async def test_a_url_stored_as_typed_by_an_older_version_is_encoded_when_sent(raw: RawServer) -> None:
-    settings = WebhookSettings(name="a", kinds=(EventKind.DEVICE,), url=f"http://127.0.0.1:{raw.port}/ä%2F{{b}}")
-    webhook = Webhook(settings)
-    await webhook.send([delivery(1)], proven=True, token=None)
-    await webhook.close()
-    assert raw.target == b"/%C3%A4%2F%7Bb%7D"
-
-
 async def test_a_user_and_password_with_escapes_are_sent_decoded_and_the_path_as_it_was(raw: RawServer) -> None:
     url = f"http://us%40er:p%3A%2Fw@127.0.0.1:{raw.port}/a%2Fb?x=%2B"
     webhook = Webhook(WebhookSettings(name="a", kinds=(EventKind.DEVICE,), url=url))

@@ -23,7 +23,7 @@ from custom_components.process_cosmos.contract.messages import FROM_GATEWAY
 from tests.home_assistant.alerts.gateway import Gateway
 from tests.home_assistant.alerts.site import Site
 from tests.home_assistant.test_record_log import open_log, write_log
-from tests.hostile import LEVELS, documents, is_json, nested
+from tests.hostile import documents, is_json
 
 RECORD = b'[["01JD0000000000000000000001",7,{"type":"note","text":HERE}]]'
 
@@ -36,22 +36,6 @@ def gateway(linked: Site) -> Gateway:
 def content(**changes: object) -> Content:
     usual: dict[str, Any] = {"message": "Water", "severity": Severity.CRITICAL, "give_up_after": 3600.0}
     return Content(**{**usual, **changes})
-
-
-@pytest.mark.parametrize("levels", [level for level in LEVELS if level < 1000])
-async def test_a_record_with_deep_data_of_an_older_version_blocks_no_event(
-    linked: Site, gateway: Gateway, levels: int
-) -> None:
-    deep = content(data=nested(levels).decode())
-    raised = await linked.alerts.async_raise_alert(AlertRequest(content=deep, group="deep"))
-    await linked.raise_alert()
-    await linked.reload()
-    await gateway.connect()
-    assert gateway.caught_up
-    assert gateway.log == [TransitionKind.OPENED, TransitionKind.OPENED]
-    data = gateway.replica[raised.id].data
-    assert is_deeper(data, MAX_DATA_DEPTH - 1)
-    assert not is_deeper(data, MAX_DATA_DEPTH)
 
 
 async def test_half_a_surrogate_reaches_disk_and_gateway_as_a_replacement(linked: Site, gateway: Gateway) -> None:

@@ -101,20 +101,6 @@ async def test_a_phone_registered_again_is_notified(
     assert push_server.messages("anew") == ["Water everywhere (2 times)"]
 
 
-async def test_a_button_of_a_notification_sent_by_an_older_version_is_accepted(
-    hass: HomeAssistant, site: Site, anna: Registered, push_server: PushServer
-) -> None:
-    """Use a button id that names the phone by its device in Home Assistant."""
-    raised = await site.raise_alert(answers=[{"name": "Close"}])
-    await anna.press(f"cosmos/{raised['id']}/1/{anna.device_id}/answer/Close")
-    await site.settle()
-    closed = site.known(raised["id"])
-    assert (closed.state, closed.by) == ("answered", "Anna")
-    await anna.press(f"cosmos/{raised['id']}/1/{anna.device_id}/answer/Open")
-    await site.until(lambda: len(push_server.bodies["anna"]) == 3)
-    assert "not one of the answers" in push_server.messages("anna")[-1]
-
-
 async def test_a_notify_entity_that_was_renamed_is_notified(
     hass: HomeAssistant, add_site: Callable[..., Site], anna: Registered, push_server: PushServer
 ) -> None:

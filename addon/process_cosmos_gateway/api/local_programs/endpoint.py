@@ -85,7 +85,7 @@ class _SubjectQueue:
             self.refused = self.error = None
         while self.pending and self.pending[0][1].done():
             event, outcome = self.pending.popleft()
-            if self.refused is None and (error := failure(outcome)):
+            if self.refused is None and (error := outcome_error(outcome)):
                 self.refused, self.error, self.until = event, error, now + HELD_SECONDS
 
     def holds_back(self, event: Ulid, now: float) -> BaseException | None:
