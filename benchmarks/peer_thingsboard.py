@@ -24,7 +24,7 @@ class _Logger(logging.Logger):
     """Has the level the peer brings with its own logging."""
 
     def trace(self, *_: object) -> None:
-        """Say nothing."""
+        """Ignore the message."""
 
 
 def main(folder: Path, number: int) -> None:

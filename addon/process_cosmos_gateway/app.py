@@ -1,62 +1,26 @@
-"""The composition root: builds all components and runs them until the process is stopped."""
+"""The running gateway: builds its components and runs them until the process is stopped."""
 
 import asyncio
 import fcntl
 import logging
-import secrets
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
 from errno import EACCES, EEXIST, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS
-from functools import partial
 from pathlib import Path
-from socket import gethostname
 
 from . import VERSION
-from .alerts import Alerts
-from .api.change_feed import ChangeFeed
 from .api.identity import ensure_identity, server_context
-from .api.ingress.page import About, StatusPage
-from .api.local_programs.admission import Admission
-from .api.local_programs.endpoint import EventsEndpoint
-from .api.metrics import Metrics
-from .api.pairing import Pairing, discovery_token
-from .api.requests import Requests
-from .api.server import Server
-from .api.session import Services
-from .api.status import StatusReader
-from .clock import Clock, SystemClock
-from .contract.destinations import Priority
-from .contract.identifiers import UlidFactory
-from .destinations import Destinations
-from .devices import NEW_A_MINUTE, Devices
+from .api.pairing import discovery_token
+from .components import Machine, build, open_store
 from .errors import FolderInvalidError, FolderTakenError
-from .options import MEGABYTE, BrokerOptions, Options
-from .outbox import Limits, Outbox
-from .store import Store
-from .store.disk_reserve import free_bytes
+from .options import BrokerOptions, Options
 from .store.errors import StoreDamagedError, StoreReadOnlyError
 from .supervisor import Supervisor
 
 _LOGGER = logging.getLogger(__name__)
 
-
 type SupervisorFn = Callable[[str, tuple[str, ...]], Supervisor]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """The system services used by the gateway; the lab replaces them to inject faults.
-
-    ``vfs``: name of SQLite's VFS (None: the system's). ``free_fn``: returns the free bytes on the disk of a folder.
-    ``new_devices``: number of new devices accepted in a minute.
-    """
-
-    clock: Clock = field(default_factory=SystemClock)
-    vfs: str | None = None
-    free_fn: Callable[[Path], int] = free_bytes
-    new_devices: int = NEW_A_MINUTE
 
 
 async def run(options: Options, supervisor_fn: SupervisorFn = Supervisor, machine: Machine | None = None) -> None:
@@ -90,60 +54,25 @@ async def _serve(
     supervisor: Supervisor | None,
     stop: asyncio.Event,
 ) -> None:
-    """Build the components and run them until ``stop``, or until the Supervisor's broker changes."""
-    clock = machine.clock
-    make_ulids = partial(UlidFactory, lambda: int(clock.now().timestamp() * 1000), secrets.token_bytes)
-    store = await Store.open(
-        options.data,
-        make_ulids(),
-        vfs=machine.vfs,
-        reserve=options.reserve_mb * MEGABYTE,
-        free_fn=machine.free_fn,
-    )
+    """Run the components until ``stop``, or until the Supervisor's broker changes."""
+    store = await open_store(options, machine)
     try:
-        outbox = Outbox(store, clock, _limits(options))
-        ulids = make_ulids(await outbox.last_own_id_ms())
-        alerts = await Alerts.open(store, outbox, clock)
-        devices = Devices(
-            store, outbox, clock, ulids, broker, readings=options.readings, new_a_minute=machine.new_devices
-        )
-        await devices.load()
-        destinations = Destinations(store, outbox, alerts, clock)
-        feed = ChangeFeed(clock, devices.devices)
-        devices.watch(feed.publish)
-        status = StatusReader(devices, destinations, outbox, store)
-        requests = Requests(devices, destinations, outbox)
-        parts = Services(alerts=alerts, feed=feed, requests=requests, status=status)
-        producers = EventsEndpoint(outbox)
-        metrics = Metrics(store, outbox, status, options.data, [producers.accept_seconds])
-        admission = Admission(options.data, {"/ws/events": producers.serve, "/metrics": metrics.serve})
-        access = Pairing(options.data, clock, supervised=supervisor is not None)
-        # In the Supervisor's network an app is reached by its host name.
-        address = gethostname()
-        about = About(
-            site=store.site,
-            version=VERSION,
-            url=f"http://{address}:{options.port}",
-            data=options.data,
-            broker=broker,
-        )
-        page = StatusPage(about, status, outbox, clock) if supervisor else None
-        server = Server(parts, store, access, VERSION, admission, page=page)
+        built = await build(store, options, machine, broker, supervised=supervisor is not None)
         tls = None if supervisor else server_context(options.data)
         _LOGGER.info("Process Cosmos gateway %s, site %s, data in %s", VERSION, store.site, options.data)
-        async with server.listen(options.host, options.port, tls), asyncio.TaskGroup() as tasks:
+        async with built.server.listen(options.host, options.port, tls), asyncio.TaskGroup() as tasks:
             running: list[asyncio.Task[object]] = [
                 tasks.create_task(store.run(), name="store"),
-                tasks.create_task(alerts.run(), name="alerts"),
-                tasks.create_task(destinations.run(), name="destinations"),
-                tasks.create_task(devices.run(), name="devices"),
-                tasks.create_task(admission.run(), name="local programs"),
+                tasks.create_task(built.alerts.run(), name="alerts"),
+                tasks.create_task(built.destinations.run(), name="destinations"),
+                tasks.create_task(built.devices.run(), name="devices"),
+                tasks.create_task(built.admission.run(), name="local programs"),
             ]
             ends: list[asyncio.Task[object]] = [tasks.create_task(stop.wait(), name="stop")]
             if supervisor is not None:
                 token = discovery_token(options.data)
-                offer = {"host": address, "port": options.port, "site": store.site, "token": token}
-                announcement = supervisor.announce(offer, server.connected)
+                offer = {"host": built.address, "port": options.port, "site": store.site, "token": token}
+                announcement = supervisor.announce(offer, built.server.connected)
                 running.append(tasks.create_task(announcement, name="discovery"))
                 if options.broker is None:
                     broker_change = supervisor.wait_for_broker_change(broker)
@@ -155,16 +84,6 @@ async def _serve(
         _LOGGER.exception("The store is damaged; opening it again to recover it")
     finally:
         await store.close()
-
-
-def _limits(options: Options) -> Limits:
-    """Return the quotas set by options; the others depend on the free disk space."""
-    chosen = {
-        Priority.URGENT: options.outbox_urgent_mb,
-        Priority.CHANGE: options.outbox_change_mb,
-        Priority.READING: options.outbox_reading_mb,
-    }
-    return Limits(quota={priority: number * MEGABYTE for priority, number in chosen.items() if number is not None})
 
 
 @contextmanager

@@ -53,6 +53,9 @@ def main() -> None:
         sys.exit(f"process-cosmos-cloud: {error}")
 
 
+type _Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no public name
+
+
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
@@ -94,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     sites = commands.add_parser("sites", parents=[common], help="print every site with its certificates and refusals")
     sites.set_defaults(command_fn=_sites)
 
+    _add_answer(commands, common)
+    _add_ledger(commands, common)
+    return parser
+
+
+def _add_answer(commands: _Commands, common: argparse.ArgumentParser) -> None:
     answer = commands.add_parser("answer", parents=[common], help="put an answer into a site's inbox")
     answer.add_argument("alert", help="the id of the alert")
     what = answer.add_mutually_exclusive_group(required=True)
@@ -106,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     answer.add_argument("--site", help="the site (default: the one that opened the alert)")
     answer.set_defaults(command_fn=_answer)
 
+
+def _add_ledger(commands: _Commands, common: argparse.ArgumentParser) -> None:
     ledger = commands.add_parser("ledger", parents=[common], help="print every arrival in order, including repeats")
     ledger.add_argument("--readings", action="store_true", help="print the readings of all batches instead, each once")
     ledger.add_argument("--json", action="store_true", help="print one JSON object per line")
@@ -114,7 +125,6 @@ def _parser() -> argparse.ArgumentParser:
         "--after", type=_whole(0, MOST_SIGNED), default=0, metavar="SEQUENCE", help="print only arrivals after this one"
     )
     ledger.set_defaults(command_fn=_ledger)
-    return parser
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:

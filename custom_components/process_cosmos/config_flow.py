@@ -19,6 +19,7 @@ from homeassistant.helpers.hassio import is_hassio
 from homeassistant.helpers.service_info.hassio import HassioServiceInfo
 from homeassistant.util.file import WriteError
 
+from .alerts.recipient_selection import default_selection, phone_notify_entities
 from .alerts.recipients import as_options
 from .alerts.test_notification import async_test_notification, results_shown
 from .const import CONF_DESTINATIONS, CONF_PHONES, CONF_SHA256, CONF_SITE, DOMAIN, LOGGER

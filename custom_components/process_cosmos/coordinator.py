@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import CONF_TOKEN, CONF_URL, EVENT_HOMEASSISTANT_STOP
 from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
 from homeassistant.helpers import instance_id
@@ -35,7 +36,6 @@ from .contract.devices import (
 from .contract.errors import Code
 from .contract.messages import DeviceChange, FromGateway, Request
 from .contract.session import MIN_SCHEMA, SCHEMA, HomeAssistantHello, Receipt, Stopping
-from .data import CosmosConfigEntry
 from .errors import refusal
 from .flows.app_installation import async_find_app, is_supervised_app
 from .gateway.backoff import next_delay
@@ -98,7 +98,7 @@ class SiteStatus:
 class CosmosCoordinator:
     """Keeps a session with the gateway of one site open and holds the state of its devices."""
 
-    def __init__(self, hass: HomeAssistant, entry: CosmosConfigEntry, alerts: Alerts) -> None:
+    def __init__(self, hass: HomeAssistant, entry: ConfigEntry, alerts: Alerts) -> None:
         """Prepare a client for the gateway of the entry; ``async_start`` connects."""
         self.entry = entry
         self.devices = DeviceStates()

@@ -20,7 +20,7 @@ class Book:
         self._waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}
 
     def write(self, record: Record) -> None:
-        """Add ``record``."""
+        """Append ``record`` to the book."""
         self.records.append(record)
         line = orjson.dumps({"at": round(time.time(), 4), "what": type(record).__name__, "record": record})
         self._file.write(line + b"\n")

@@ -1,15 +1,21 @@
-"""Files and functions that fit a screen, and few catch-alls."""
+"""Limits for files, functions, docstrings, comments and names."""
 
 import ast
+import io
 import statistics
+import tokenize
 import tomllib
+from collections import Counter, defaultdict
 
 import pytest
 
 from .tree import PRODUCT, TOP, functions, modules
 
 LONGEST_FILE = 400
+LONGEST_FUNCTION = 60
 LONGEST_MOST = 40  # lines of the longest of 95 in 100 functions
+FEWEST_WORDS = 3
+MOST_COMMENTS = 4.0  # per 100 lines of a package
 MOST_CATCH_ALLS = 3
 MOST_IGNORES = 10
 
@@ -57,3 +63,51 @@ def test_the_linter_may_ignore_ten_rules() -> None:
     lint = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
     assert lint["select"] == ["ALL"]
     assert 0 < len(lint["ignore"]) <= MOST_IGNORES
+
+
+def test_no_function_is_longer_than_60_lines() -> None:
+    found = {
+        f"{module.path}:{function.lineno} {function.name}": lines
+        for module in modules().values()
+        for function in functions(module)
+        if (lines := (function.end_lineno or 0) - function.lineno + 1) > LONGEST_FUNCTION
+    }
+    assert found == {}
+
+
+def test_no_docstring_has_fewer_than_three_words() -> None:
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    found = {
+        f"{module.path}:{getattr(node, 'lineno', 1)}": text
+        for module in modules().values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, documented) and (text := ast.get_docstring(node)) and len(text.split()) < FEWEST_WORDS
+    }
+    assert found == {}
+
+
+def test_comments_are_at_most_4_in_100_lines_of_a_package() -> None:
+    lines: Counter[str] = Counter()
+    comments: Counter[str] = Counter()
+    for module in modules().values():
+        if module.path.startswith(PRODUCT):
+            package, text = module.path.rpartition("/")[0], (TOP / module.path).read_text("utf-8")
+            lines[package] += module.lines
+            comments[package] += sum(
+                token.type == tokenize.COMMENT and not token.string.startswith(("# noqa", "# type:"))
+                for token in tokenize.generate_tokens(io.StringIO(text).readline)
+            )
+    assert comments.total() > 0
+    rates = {package: 100 * comments[package] / lines[package] for package in lines if lines[package]}
+    assert {package: round(rate, 1) for package, rate in rates.items() if rate > MOST_COMMENTS} == {}
+
+
+def test_no_class_name_is_used_twice_within_a_package() -> None:
+    found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for module in modules().values():
+        if module.path.startswith(PRODUCT):
+            for node in module.tree.body:
+                if isinstance(node, ast.ClassDef):
+                    found[module.path.rpartition("/")[0], node.name].append(module.path)
+    assert found
+    assert {name: paths for (_, name), paths in found.items() if len(paths) > 1} == {}

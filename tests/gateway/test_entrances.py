@@ -115,7 +115,7 @@ async def home_assistant(folder: Path) -> AsyncIterator[Attack]:
                 return error.code
             await parts.alerts.apply(read)
             await parts.alerts.process_due_requests()
-            assert len(await drain(parts.outbox, "cloud")) == 1
+            assert len(await deliver_all(parts.outbox, "cloud")) == 1
             await parts.alerts.cursor_and_summaries()
             return ACCEPTED
 
@@ -161,7 +161,7 @@ async def a_device(folder: Path, topic: str) -> AsyncIterator[Attack]:
             for message in [*changes, Snapshot(sequence=1, devices=devices.devices())]:
                 decode(encode(message), FROM_GATEWAY)
             changes.clear()
-            await drain(outbox, "cloud")
+            await deliver_all(outbox, "cloud")
             assert await store.read(repository.load_devices)
             refused = devices.counts - before
             return GARBAGE if refused[GARBAGE] or refused[Code.DESCRIPTION_INVALID] else ACCEPTED

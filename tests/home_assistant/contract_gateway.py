@@ -106,7 +106,7 @@ class ContractGateway:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop listening."""
+        """Close the listening socket."""
         await self.stop()
 
     async def start(self) -> None:

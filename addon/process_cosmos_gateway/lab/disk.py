@@ -196,7 +196,7 @@ class DiskVfs(apsw.VFS):
     """SQLite's way to the machine's files by way of a ``Disk``; registered as ``NAME`` while it lives."""
 
     def __init__(self, disk: Disk) -> None:
-        """Register it."""
+        """Register the file system with SQLite."""
         self._disk = disk
         super().__init__(NAME, base="")
 

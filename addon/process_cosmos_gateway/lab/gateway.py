@@ -13,7 +13,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from process_cosmos_gateway.app import Machine, run
+from process_cosmos_gateway.app import run
+from process_cosmos_gateway.components import Machine
 from process_cosmos_gateway.devices import NEW_A_MINUTE
 from process_cosmos_gateway.logs import set_up_logs
 from process_cosmos_gateway.options import Options, read_options

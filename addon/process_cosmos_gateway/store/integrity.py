@@ -17,7 +17,7 @@ def find_damage(path: Path, vfs: str | None) -> str | None:
     Damage elsewhere is found when a page is read, or by the checksum of a row.
     """
     if not path.stat().st_size:
-        # A new database appears complete, by a rename. SQLite would treat an empty file as a new database without a site.
+        # A new database appears complete, by a rename. SQLite would treat an empty file as a new database with no site.
         return "it is empty"
     connection = schema.connect_untouched(path, vfs)
     try:

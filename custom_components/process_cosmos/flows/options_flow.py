@@ -9,6 +9,7 @@ from homeassistant.core import callback
 from homeassistant.exceptions import HomeAssistantError
 
 from custom_components.process_cosmos.alerts.engine import Alerts
+from custom_components.process_cosmos.alerts.recipient_selection import current_selection, phone_notify_entities
 from custom_components.process_cosmos.alerts.recipients import as_options
 from custom_components.process_cosmos.alerts.test_notification import async_test_notification, results_shown
 from custom_components.process_cosmos.const import CONF_DESTINATIONS, DOMAIN

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import entity_registry as er
@@ -10,10 +11,9 @@ from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
 from custom_components.process_cosmos.const import CONF_SITE, DOMAIN
 from custom_components.process_cosmos.contract.devices import Device
 from custom_components.process_cosmos.contract.identifiers import is_ulid, join_names
-from custom_components.process_cosmos.data import CosmosConfigEntry
 
 
-def device_identifier(entry: CosmosConfigEntry, device_id: str) -> str:
+def device_identifier(entry: ConfigEntry, device_id: str) -> str:
     """Return the registry identifier of a device. It contains the gateway's site id, so it survives a new set-up."""
     return f"{entry.data[CONF_SITE]}/{device_id}"
 
@@ -22,12 +22,12 @@ EVENT_KEY: Final = "event"
 """Prefix of a device event's name in the unique id of its entity."""
 
 
-def unique_id(entry: CosmosConfigEntry, device_id: str, *key: str) -> str:
+def unique_id(entry: ConfigEntry, device_id: str, *key: str) -> str:
     """Return the unique id of an entity of a device, unambiguous for any device names."""
     return join_names(entry.data[CONF_SITE] or "", device_id, *key)
 
 
-def make_site_device_info(entry: CosmosConfigEntry) -> DeviceInfo:
+def make_site_device_info(entry: ConfigEntry) -> DeviceInfo:
     """Return the registry data of the site's own device."""
     return DeviceInfo(
         identifiers={(DOMAIN, entry.entry_id)},
@@ -37,7 +37,7 @@ def make_site_device_info(entry: CosmosConfigEntry) -> DeviceInfo:
     )
 
 
-def make_device_info(hass: HomeAssistant, entry: CosmosConfigEntry, device: Device) -> DeviceInfo:
+def make_device_info(hass: HomeAssistant, entry: ConfigEntry, device: Device) -> DeviceInfo:
     """Return the registry data of a device; the site's own device must already be registered."""
     site_device = _site_device(hass, entry)
     return DeviceInfo(
@@ -50,7 +50,7 @@ def make_device_info(hass: HomeAssistant, entry: CosmosConfigEntry, device: Devi
     )
 
 
-def register_site(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
+def register_site(hass: HomeAssistant, entry: ConfigEntry) -> None:
     """Register the site's own device, and assign the registry entries of a replaced gateway to the current one."""
     _adopt(hass, entry)
     dr.async_get(hass).async_get_or_create_from_info(
@@ -58,21 +58,21 @@ def register_site(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
     )
 
 
-def register_version(hass: HomeAssistant, entry: CosmosConfigEntry, version: str) -> None:
+def register_version(hass: HomeAssistant, entry: ConfigEntry, version: str) -> None:
     """Store the gateway's version in the site's own device."""
     dr.async_get(hass).async_get_or_create(
         config_entry_id=entry.entry_id, identifiers={(DOMAIN, entry.entry_id)}, sw_version=version
     )
 
 
-def register_device(hass: HomeAssistant, entry: CosmosConfigEntry, device: Device) -> None:
+def register_device(hass: HomeAssistant, entry: ConfigEntry, device: Device) -> None:
     """Register a device, or update its registry entry."""
     dr.async_get(hass).async_get_or_create_from_info(
         config_entry_id=entry.entry_id, device_info=make_device_info(hass, entry, device)
     )
 
 
-def remove_device(hass: HomeAssistant, entry: CosmosConfigEntry, device_id: str) -> None:
+def remove_device(hass: HomeAssistant, entry: ConfigEntry, device_id: str) -> None:
     """Remove a device and its entities."""
     registry = dr.async_get(hass)
     if device_state := registry.async_get_device_by_identifier(
@@ -81,7 +81,7 @@ def remove_device(hass: HomeAssistant, entry: CosmosConfigEntry, device_id: str)
         registry.async_remove_device(device_state.id)
 
 
-def _adopt(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
+def _adopt(hass: HomeAssistant, entry: ConfigEntry) -> None:
     """Replace the site id in identifiers and unique ids, so that names, areas and history survive a new gateway."""
     devices, entities = dr.async_get(hass), er.async_get(hass)
     for device in dr.async_entries_for_config_entry(devices, entry.entry_id):
@@ -93,11 +93,11 @@ def _adopt(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
             entities.async_update_entity(entity.entity_id, new_unique_id=name)
 
 
-def _adopted(entry: CosmosConfigEntry, name: str) -> str:
+def _adopted(entry: ConfigEntry, name: str) -> str:
     """Return an identifier or unique id with the site id of the entry's gateway; others unchanged."""
     site, slash, rest = name.partition("/")
     return device_identifier(entry, rest) if slash and is_ulid(site) and entry.data[CONF_SITE] else name
 
 
-def _site_device(hass: HomeAssistant, entry: CosmosConfigEntry) -> dr.DeviceEntry | None:
+def _site_device(hass: HomeAssistant, entry: ConfigEntry) -> dr.DeviceEntry | None:
     return dr.async_get(hass).async_get_device_by_identifier((DOMAIN, entry.entry_id), entry.entry_id)

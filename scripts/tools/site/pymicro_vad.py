@@ -2,7 +2,7 @@
 
 
 class MicroVad:
-    """Hears silence."""
+    """Stand-in that detects no speech."""
 
     def Process10ms(self, audio: bytes) -> float:  # noqa: ARG002, N802 - the original's signature
         """Return the probability of speech in 10 ms of sound."""

@@ -196,7 +196,7 @@ class Receiver:
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Stop listening."""
+        """Close the listening socket."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

@@ -1,4 +1,4 @@
-"""Fake gateway: the gateway's side of a session as docs/alert-protocol.md describes it, with a replica of the alerts."""
+"""Fake gateway: the gateway side of a session in docs/alert-protocol.md, with a replica of the alerts."""
 
 from dataclasses import dataclass, field
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from custom_components.process_cosmos.actions.alert_call import parse_alert_call
+from custom_components.process_cosmos.alerts.plain_text import escape_templates, unescape_templates
 from tests.home_assistant.alerts.site import Phone, Site
 
 LIST = "['{{ a }}', 1]"

@@ -15,7 +15,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.local_programs import FROM_PRODUCER, LONGEST_PUBLISH, MOST_UNANSWERED, Publish
 from process_cosmos_gateway.contract.session import Problem, Result
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
-from process_cosmos_gateway.outbox import Added, Event, Outbox, Outcome, program_key
+from process_cosmos_gateway.outbox import Added, Event, Outbox, Outcome, outcome_error, program_key
 
 HELD_SECONDS = 10.0
 """Seconds for which a refused event holds back later ones of its subject, unless it is published again."""
@@ -214,7 +214,7 @@ class _Connection:
         """Stop waiting for results; events already offered are still stored."""
         for message in self._unanswered:
             # Not cancelled: later events of the same subject depend on whether this one failed.
-            message.outcome.add_done_callback(failure)
+            message.outcome.add_done_callback(outcome_error)
 
 
 def _event(publish: Publish) -> Event:
