@@ -136,7 +136,7 @@ async def test_it_shows_problems_of_the_machine(page: PageClient) -> None:
     page.status.status = replace(
         WELL, broker_connected=False, storage=StorageState.READ_ONLY, recovered=found, identity_conflict=True
     )
-    text = await page.get()
+    text = unescape(await page.get())
     assert "core-mosquitto:1883 cannot be reached or refuses the login." in text
     assert "read only" in text
     assert "damaged or deleted on 2026-11-23: 12 rows were kept, at most 3 were lost" in text

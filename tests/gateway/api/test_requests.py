@@ -130,9 +130,9 @@ async def test_a_home_assistant_that_reads_keeps_up_with_a_flood(server: ServerH
     change = ValueChanged(sequence=0, device="leak", property="wet", value=True, age=0.0)
     for _ in range(3 * MOST_KEPT):
         server.feed.publish(change)
-        while isinstance(heard := await link.next(), Status):
+        while isinstance(received := await link.next(), Status):
             pass  # on a slow machine the status is sent again for its ages
-        assert isinstance(heard, ValueChanged)
+        assert isinstance(received, ValueChanged)
 
 
 async def test_the_longest_replay_arrives_complete_before_the_snapshot(server: ServerHarness) -> None:

@@ -145,9 +145,9 @@ async def test_changes_sent_but_never_read_are_reported_in_the_next_session(serv
     link = await server.open()
     await subscribe(link)
     server.feed.publish(change(value=True))
-    while not isinstance(heard := await link.next(), ValueChanged):
+    while not isinstance(received := await link.next(), ValueChanged):
         pass
-    await link.send(Receipt(sequence=heard.sequence))
+    await link.send(Receipt(sequence=received.sequence))
     server.feed.publish(change(value=False))
     await link.socket.close()  # reads and drops pending frames
     assert [each.value for each in (await subscribe(await server.open())).changes] == [False]
@@ -158,9 +158,9 @@ async def test_a_stopping_home_assistant_confirms_nothing(server: ServerHarness)
     await subscribe(link)
     await link.send(Stopping())
     server.feed.publish(change(value=True))
-    while not isinstance(heard := await link.next(), ValueChanged):
+    while not isinstance(received := await link.next(), ValueChanged):
         pass
-    await link.send(Receipt(sequence=heard.sequence))
+    await link.send(Receipt(sequence=received.sequence))
     await server.until(lambda: server.alerts.contacts == 3)
     assert [each.value for each in (await subscribe(await server.open())).changes] == [True]
 
