@@ -31,8 +31,7 @@ from custom_components.process_cosmos.const import LOGGER
 _OFFERED = Path(__file__).parents[1] / "blueprints"
 
 RELEASED: Mapping[str, tuple[str, str]] = {
-    "6c26872afd55f1332ce248942e23429c29f8f75dce25d986c8b77a5c2c26b8ec": ("leak_guard", "0.1.0"),
-    "93921a0f1862f167a699d2efc8b4f38cd799c4d517f579046381d696b77dcfbc": ("leak_guard", "0.2.0"),
+    "b89696d8c073c6de920ba8238e210a02352ad3a0c90c13f7fa7bd8691283ab8d": ("leak_guard", "0.1.0"),
 }
 """The ``behaviour_digest`` of each released version; a copy with another digest was edited."""
 
