@@ -170,7 +170,7 @@ def _scan(array: bytes, begin: int) -> Iterator[tuple[bytes, object]]:
     """Yield the items of an array from offset ``begin`` on, with any white space between them."""
     _check_values(array[begin:])
     try:
-        # One character per byte, for ``array``; no byte of a longer UTF-8 character is a bracket or quote.
+        # One character per byte, so that offsets fit ``array``; no byte of a longer character is a bracket or quote.
         text = array.decode("latin-1")
         offset = _skip(text, begin)
         if begin == 1 and offset == len(text) - 1:
