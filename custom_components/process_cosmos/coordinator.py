@@ -224,7 +224,7 @@ class CosmosCoordinator:
         )
         async for message in session.messages():
             if isinstance(message, Receipt | Notified | Propose):
-                self._alerts.gateway_sync.async_heard()
+                self._alerts.gateway_sync.async_mark_active()
                 await queue.put(message)
             elif isinstance(message, Snapshot):
                 await self._apply_snapshot(message)

@@ -20,7 +20,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 
 from .conftest import OTHER, SITE, new_code
 from .endpoint import Site, event, run_command
-from .test_readings import pack
+from .test_readings import reading_batch
 
 MANY = 60
 SOON = 20
@@ -150,7 +150,7 @@ async def test_a_batch_of_many_new_series_lets_other_sites_in_between(
 
     monkeypatch.setattr(RoundRobin, "run", noted)
     records: list[dict[str, Any]] = [{"bn": "meters/", "n": f"m{number}", "v": 1.0, "u": "W"} for number in range(9)]
-    heavy = asyncio.create_task(site.send([pack(1, *records)]))
+    heavy = asyncio.create_task(site.send([reading_batch(1, *records)]))
     assert await other.send([event(1, OTHER)]) == ["accepted"]
     assert await heavy == ["accepted"]
     assert served.count(SITE) >= 6

@@ -38,7 +38,7 @@ def mb(size: int) -> str:
 
 FIGURES = {
     "Connections that are not authenticated yet, gateway and cloud endpoint": (
-        f"{UNAUTHENTICATED.strangers} at a time, {UNAUTHENTICATED.per_address} of one address"
+        f"{UNAUTHENTICATED.unauthenticated} at a time, {UNAUTHENTICATED.per_address} of one address"
         f" (IPv6: of one /{listener._IPV6_HOST_PREFIX})"
     ),
     "Duration of such a connection": (
@@ -49,7 +49,7 @@ FIGURES = {
     ),
     "File descriptors reserved for the process's own work": f"{UNAUTHENTICATED.reserved}",
     "Compressed request bodies": "refused",
-    "Chunks of a body, cloud endpoint": f"{bodies.PIECE_SECONDS:.0f} s until the next one comes",
+    "Chunks of a body, cloud endpoint": f"{bodies.CHUNK_SECONDS:.0f} s until the next one comes",
     "A batch, a request for a certificate": f"{mib(bodies.MAX_BODY)}, {kib(bodies.MAX_REQUEST)}",
     "Events of a batch": f"{batches.MOST_ITEMS:,}",
     "Commas and opening brackets, in texts too, of an event, or of a batch not joined by comma and line feed;"
@@ -99,8 +99,8 @@ FIGURES = {
         f" {rates.URGENT_BURST:.0f} more for booleans, availability and events"
     ),
     "A packet of the MQTT broker": kib(packets.MAX_PACKET),
-    "New devices": f"{description_intake.NEW_A_MINUTE} within a minute, {device_table.MAX_THINGS:,} in all",
-    "Withdrawn devices whose readings are kept": f"the {retention.MOST_WITHDRAWN:,} described last",
+    "New devices": f"{description_intake.NEW_A_MINUTE} within a minute, {device_table.MAX_DEVICES:,} in all",
+    "Withdrawn devices whose readings are kept": f"the {retention.MAX_WITHDRAWN:,} described last",
     "Thing Descriptions": (
         f"{kib(description.MAX_BYTES)} each, {mb(device_table.MAX_DESCRIPTION_BYTES)} in all,"
         f" {mb(description_intake._MAX_QUEUED_BYTES)} waiting"

@@ -82,7 +82,7 @@ async def a_program(folder: Path) -> AsyncIterator[Attack]:
             frame = orjson.dumps(publish(number, data="HERE")).replace(b'"HERE"', text)
             if len(frame) > LONGEST_PUBLISH:
                 return Code.TOO_LARGE
-            await producer.say(frame)
+            await producer.send(frame)
             [result] = await producer.frame()
             assert result["id"] in (str(number), "")
             assert result["id"] or not is_json(frame)
@@ -195,7 +195,7 @@ async def webhook_reply(folder: Path) -> AsyncIterator[Attack]:
 
         async def attack(text: bytes) -> str:
             body = b'{"answer":"turn_on","more":' + text + b"}"
-            items = hook._answers(delivery, Reply(status=200, body=body))
+            items = hook._parse_answers(delivery, Reply(status=200, body=body))
             await parts.store.write(lambda transaction: parts.alerts.add_proposals(transaction, items, "hook"))
             await parts.alerts.process_due_requests()
             return ACCEPTED if items else GARBAGE

@@ -59,7 +59,7 @@ async def test_an_unreadable_row_does_not_affect_the_rows_beside_it(
         kept = await parts.store.read(destination_settings.load_all)
         assert "good" in {each.settings.name for each in kept}
         [device] = await parts.store.read(repository.load_devices)
-        assert "good" in device.held
+        assert "good" in device.values
 
 
 async def test_an_unreadable_alert_is_moved_aside_once(tmp_path: Path) -> None:

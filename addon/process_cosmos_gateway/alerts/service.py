@@ -59,7 +59,7 @@ class Alerts:
         self._may_deliver = asyncio.Event()
         self._wake = asyncio.Event()
         self._update_gate()
-        outbox.watch(self._processor.on_settled, self._processor.on_link_down, replica.newest_events)
+        outbox.add_callbacks(self._processor.on_settled, self._processor.on_unreachable, replica.newest_events)
 
     @classmethod
     async def open(cls, store: Store, outbox: Outbox, clock: Clock) -> Self:

@@ -179,7 +179,7 @@ class TransitionProcessor:
                 if request.key.recipient == DESTINATION + destination:
                     self._settle(transaction, request, reached=isinstance(result, Delivered))
 
-    def on_link_down(self, transaction: Transaction, destination: str) -> None:
+    def on_unreachable(self, transaction: Transaction, destination: str) -> None:
         """Mark requests queued for ``destination`` as failed; a later delivery overrides this."""
         for request in replica.queued_for(transaction, DESTINATION + destination):
             self._settle(transaction, request, reached=False)

@@ -73,7 +73,7 @@ class BatchSender:
     async def _fetch_following(self, before: Sequence[Delivery], deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         if len(deliveries) < self._destination.batch:
             return ()
-        return await self._outbox.following(self._state.name, self._destination.batch, [*before, *deliveries])
+        return await self._outbox.prefetch(self._state.name, self._destination.batch, [*before, *deliveries])
 
     def _may_follow(self, deliveries: Sequence[Delivery], sent: Sent) -> bool:
         arrived = sum(isinstance(result, Delivered) for _, result in sent.results)

@@ -129,5 +129,5 @@ class DeliveryWorker:
             )
             return False
         self._alerts.add_proposals(transaction, items, self._destination.name)
-        settings.note_inbox(transaction, self._destination.name, cursor)
+        settings.store_inbox_cursor(transaction, self._destination.name, cursor)
         return True

@@ -114,7 +114,7 @@ class ParallelSender:
 
     async def _pause(self, trouble: Trouble) -> None:
         self._begin_pause(trouble)
-        await self._state.outbox.link_down(self._state.name)
+        await self._state.outbox.mark_unreachable(self._state.name)
 
     def _begin_pause(self, trouble: Trouble) -> None:
         """Send nothing for a while; failures of requests that ran together count as one.
@@ -206,7 +206,7 @@ class ParallelSender:
             return
         wakers: list[asyncio.Task[object]] = [asyncio.create_task(self._state.resume_sending.wait())]
         if listens:
-            wakers.append(asyncio.create_task(self._state.outbox.wait(self._state.name)))
+            wakers.append(asyncio.create_task(self._state.outbox.wait_for_events(self._state.name)))
         if not self._state.alerts.may_deliver():
             wakers.append(asyncio.create_task(self._state.alerts.until_may_deliver()))
         try:

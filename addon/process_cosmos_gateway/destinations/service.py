@@ -216,7 +216,7 @@ class Destinations:
                 raise _unknown_destination()
             async with self._stopped(name):
                 # The settings are deleted last: after a crash in between, the destination exists with an empty queue.
-                await self._outbox.forget(name)
+                await self._outbox.unregister(name)
                 await self._store.write(lambda transaction: delete(transaction, name))
             self._unusable.discard(name)
 

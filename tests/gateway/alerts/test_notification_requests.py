@@ -98,7 +98,7 @@ async def test_a_rejected_request_counts_as_not_reached(site: Gateway) -> None:
 
 async def test_requests_on_a_failed_link_fail_at_once_and_may_be_delivered_later(site: Gateway) -> None:
     await site.records_change(OPENED, [request(key()), request(key(1), due=5)])
-    await site.outbox.link_down("cloud")
+    await site.outbox.mark_unreachable("cloud")
     assert site.outcomes() == {key(): False}
     await site.passes(5, alive=True)
     assert site.outcomes() == {key(): False, key(1): False}
@@ -283,7 +283,7 @@ async def test_a_level_that_reached_nobody_makes_the_next_due_while_home_assista
     await site.goes_away()
     await site.fails()
     assert await site.requested() == [(1, 0, 0)]  # the webhook may still be reached
-    await site.outbox.link_down("hook")
+    await site.outbox.mark_unreachable("hook")
     await site.alerts.process_due_requests()
     assert (1, 1, 0) in await site.requested()
     assert (1, 2, 0) not in await site.requested("hook")
@@ -389,7 +389,7 @@ async def test_the_service_sends_requests_when_they_are_due(site: Gateway) -> No
     async with asyncio.timeout(20):
         await site.delivers()
         while not site.outcomes():
-            await site.outbox.wait("cloud")
+            await site.outbox.wait_for_events("cloud")
             deliveries = await site.outbox.deliveries("cloud", 10)
             await site.outbox.settle("cloud", [(delivery, Delivered()) for delivery in deliveries])
     running.cancel()

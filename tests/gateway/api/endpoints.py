@@ -76,9 +76,9 @@ class CountedOutbox(Outbox):
     offered = 0
 
     @override
-    def offer(self, event: Event, after: Outcome | None = None) -> Outcome:
+    def submit(self, event: Event, after: Outcome | None = None) -> Outcome:
         self.offered += 1
-        return super().offer(event, after)
+        return super().submit(event, after)
 
 
 @dataclass

@@ -146,7 +146,7 @@ async def test_a_failed_commit_refuses_later_events_of_the_same_subject(endpoint
         await asyncio.to_thread(gate.wait, SECONDS)
         raise StoreError("the disk has failed")
 
-    endpoints.outbox._acceptor._commit_fn = fail_once
+    endpoints.outbox._group_commit._commit_fn = fail_once
     await producer.send(publish(1))
     await until(lambda: endpoints.outbox.offered == 1)
     await asyncio.sleep(0)
@@ -289,7 +289,7 @@ async def test_a_failed_event_holds_back_its_subject_after_its_program_disconnec
         await asyncio.to_thread(gate.wait, SECONDS)
         raise StoreError("the disk has failed")
 
-    endpoints.outbox._acceptor._commit_fn = fail_once
+    endpoints.outbox._group_commit._commit_fn = fail_once
     await producer.send(publish(1))
     await until(lambda: endpoints.outbox.offered == 1)
     await asyncio.sleep(0)

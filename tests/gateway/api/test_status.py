@@ -122,7 +122,7 @@ async def test_storage_state_and_recovery_are_shown(harness: StatusHarness) -> N
     assert (healthy.storage, healthy.storage_reason, healthy.recovered) == (StorageState.OK, None, None)
     at = datetime(2026, 11, 21, 3, 4, 5, tzinfo=UTC)
     harness.store.recovered = RecoveredTables({"outbox_urgent": 100, "reading": 20}, {"reading": 3}, at)
-    harness.store._watch.health = StorageHealth(StorageState.FULL, "database or disk is full")
+    harness.store._monitor.health = StorageHealth(StorageState.FULL, "database or disk is full")
     failed = await harness.reader.read()
     assert (failed.storage, failed.storage_reason) == (StorageState.FULL, "database or disk is full")
     assert failed.recovered == Recovered(kept=120, lost=3, at=at)

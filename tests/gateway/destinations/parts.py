@@ -104,7 +104,7 @@ class FakeAlerts:
 
     def add_proposals(self, transaction: Transaction, items: Sequence[InboxItem], destination: str) -> None:
         """Keep the items once the transaction is on disk, as the real one does."""
-        transaction.after_commit(lambda: self.taken.extend((destination, item) for item in items))
+        transaction.after_commit(lambda: self.stored.extend((destination, item) for item in items))
 
 
 @dataclass

@@ -192,7 +192,7 @@ async def test_nothing_is_thinned_counted_or_held_if_no_destination_subscribes_t
 ) -> None:
     options = ReadingOptions(linger=0, volume=(MEAN,), daily_megabytes=0.001)
     async with running_devices(tmp_path, broker.options, readings=options) as gateway, client(broker.options) as tank:
-        await gateway.outbox.forget("everything")
+        await gateway.outbox.unregister("everything")
         await set_up_tank(gateway, tank)
         await tank.publish(LEVEL, backlog(HandClock(), *range(50)))
         await gateway.wait_for_rows(KEPT, [(50,)])

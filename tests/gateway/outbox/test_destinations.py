@@ -32,7 +32,7 @@ async def test_events_pending_before_a_restart_are_available_at_once(store: Stor
     await accept(before, event("leak"))
     after = Outbox(store, clock)
     async with asyncio.timeout(WITHIN):
-        await after.wait("cloud")
+        await after.wait_for_events("cloud")
     assert await drain(after, "cloud") == ["leak"]
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import apsw
@@ -42,7 +43,7 @@ def make_version_1(path: Path, events: int = 3) -> None:
     connection.close()
 
 
-def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
+def rows(path: Path, sql: str) -> Sequence[tuple[object, ...]]:
     connection = schema.connect(path, None, read_only=True)
     found = connection.execute(sql).fetchall()
     connection.close()
@@ -133,6 +134,7 @@ async def test_a_migrated_database_is_refused_by_the_version_before(tmp_path: Pa
 
 CHILD = """
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from process_cosmos_gateway.store import schema
 path, migration = Path(sys.argv[1]), sys.argv[2]

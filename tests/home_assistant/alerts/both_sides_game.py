@@ -278,7 +278,7 @@ class ProtocolMachine(RuleBasedStateMachine):
 
     async def _settle(self) -> None:
         """Let both sides do what is due, then check the invariants."""
-        await self.gateway.alerts.look()
+        await self.gateway.alerts.process_due_requests()
         await self.link.deliver_messages()
         await self.site.until(lambda: not self.site.alerts._answer_runner._scripts)
         await self.link.deliver_messages()

@@ -173,7 +173,7 @@ class _Connection:
         queue = self._queues.setdefault((event.priority, event.key), _SubjectQueue())
         if held := queue.holds_back(event.id, received_at):
             return _Message(publish.id, received_at, self._failed(held), event)
-        outcome = self._outbox.offer(event, queue.pending[-1][1] if queue.pending else None)
+        outcome = self._outbox.submit(event, queue.pending[-1][1] if queue.pending else None)
         queue.pending.append((event.id, outcome))
         return _Message(publish.id, received_at, outcome, event)
 

@@ -181,12 +181,12 @@ class Connection:
             _, number = self._client.subscribe([(topic, qos) for topic in filters])
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                codes: Sequence[ReasonCode] = await self._confirmation("subscribe", number)
+                reasons: Sequence[ReasonCode] = await self._confirmation("subscribe", number)
         except TimeoutError as error:
             raise MqttError(codes.UNANSWERED, "no answer to a subscription") from error
-        if qos and codes and not any(code.value for code in codes):
+        if qos and reasons and not any(code.value for code in reasons):
             self.max_qos = 0  # MQTT 3.1.1 has no other way to announce it
-        return [topic for topic, code in zip(filters, codes, strict=False) if code.is_failure]
+        return [topic for topic, code in zip(filters, reasons, strict=False) if code.is_failure]
 
     def unsubscribe(self, filters: Sequence[str]) -> None:
         """Remove subscriptions, without waiting for the confirmation."""

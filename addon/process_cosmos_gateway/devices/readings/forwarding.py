@@ -47,7 +47,7 @@ class Forwarding:
 
     def add(self, transaction: Transaction, series: Series, points: Sequence[Point], received: float) -> None:
         """Forward, hold or drop new readings. Does nothing if no destination subscribes to readings."""
-        if not self._outbox.wants(transaction, EventKind.READING):
+        if not self._outbox.has_subscriber(transaction, EventKind.READING):
             return
         batch = self._new_batch(transaction)
         rule = rule_for(self._rules, series.device, series.name)
