@@ -58,7 +58,7 @@ async def test_a_row_that_cannot_be_read_costs_none_of_those_beside_it(
         kept = await parts.store.read(destination_settings.load_all)
         assert "good" in {each.settings.name for each in kept}
         [device] = await parts.store.read(repository.load_devices)
-        assert "good" in device.held
+        assert "good" in device.values
 
 
 async def test_an_alert_that_cannot_be_read_is_set_aside_once(tmp_path: Path) -> None:
