@@ -60,7 +60,9 @@ async def filled(folder: Path) -> None:
             outbox.add_readings(transaction, some)
             for number in range(5):
                 said = [Reading(value=place / 7, time=float(place)) for place in range(400)]
-                readings.store_readings(transaction, f"device-{number}", "level", [*said, Reading(value="text", time=1e6)], 1.0)
+                readings.store_readings(
+                    transaction, f"device-{number}", "level", [*said, Reading(value="text", time=1e6)], 1.0
+                )
             rows = [
                 (Ulid(f"{number:026}"), "closed", 0, "run", number, 1.0, 1.0, b"{}", b"{}") for number in range(200)
             ]
