@@ -181,12 +181,12 @@ class Connection:
             _, number = self._client.subscribe([(topic, qos) for topic in filters])
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                reasons: Sequence[ReasonCode] = await self._confirmation("subscribe", number)
+                reason_codes: Sequence[ReasonCode] = await self._confirmation("subscribe", number)
         except TimeoutError as error:
             raise MqttError(codes.UNANSWERED, "no answer to a subscription") from error
-        if qos and reasons and not any(code.value for code in reasons):
+        if qos and reason_codes and not any(code.value for code in reason_codes):
             self.max_qos = 0  # MQTT 3.1.1 has no other way to announce it
-        return [topic for topic, code in zip(filters, reasons, strict=False) if code.is_failure]
+        return [topic for topic, code in zip(filters, reason_codes, strict=False) if code.is_failure]
 
     def unsubscribe(self, filters: Sequence[str]) -> None:
         """Remove subscriptions, without waiting for the confirmation."""
@@ -291,10 +291,12 @@ class Connection:
         else:
             confirmation.set_result((code,))
 
-    def _subscribed(self, _client: Client, _data: object, number: int, codes: list[ReasonCode], *_: object) -> None:
+    def _subscribed(
+        self, _client: Client, _data: object, number: int, reason_codes: list[ReasonCode], *_: object
+    ) -> None:
         confirmation = self._confirmations.get(("subscribe", number))
         if confirmation is not None and not confirmation.done():
-            confirmation.set_result(codes)
+            confirmation.set_result(reason_codes)
 
     def _disconnected(self, *_: object) -> None:
         if self.alive:
