@@ -15,7 +15,7 @@ from process_cosmos_gateway.devices.things import description, description_intak
 from tests.cloud.test_batch_bounds import MOST_BYTES
 from tests.documents import TOP
 
-UNAUTHENTICATED = listener.ListenerLimits()
+CONNECTIONS = listener.ListenerLimits()
 
 
 def kib(size: float) -> str:
@@ -38,16 +38,16 @@ def mb(size: int) -> str:
 
 FIGURES = {
     "Connections that are not authenticated yet, gateway and cloud endpoint": (
-        f"{UNAUTHENTICATED.unauthenticated} at a time, {UNAUTHENTICATED.per_address} of one address"
+        f"{CONNECTIONS.unauthenticated} at a time, {CONNECTIONS.per_address} of one address"
         f" (IPv6: of one /{listener._IPV6_HOST_PREFIX})"
     ),
     "Duration of such a connection": (
-        f"{UNAUTHENTICATED.handshake:.0f} s for the TLS handshake, {UNAUTHENTICATED.request:.0f} s in all"
+        f"{CONNECTIONS.handshake:.0f} s for the TLS handshake, {CONNECTIONS.request:.0f} s in all"
     ),
     "Connections of one site, cloud endpoint; of Home Assistant, of the Supervisor, of one program's token, gateway": (
-        f"{UNAUTHENTICATED.per_peer}; {api._LIMITS.per_peer}"
+        f"{CONNECTIONS.per_peer}; {api._LIMITS.per_peer}"
     ),
-    "File descriptors reserved for the process's own work": f"{UNAUTHENTICATED.reserved}",
+    "File descriptors reserved for the process's own work": f"{CONNECTIONS.reserved}",
     "Compressed request bodies": "refused",
     "Chunks of a body, cloud endpoint": f"{bodies.CHUNK_SECONDS:.0f} s until the next one comes",
     "A batch, a request for a certificate": f"{mib(bodies.MAX_BODY)}, {kib(bodies.MAX_REQUEST)}",
