@@ -355,6 +355,6 @@ async def test_a_destination_set_anew_while_it_is_renewed_keeps_what_the_person_
     await site.set_cloud(await cloud.code("--site", site.store.site))
     anew = await credentials_of(site)
 
-    await site.destinations._renewed(old, replace(old, credentials=await expired(site, cloud, 1)))
+    await site.destinations._apply_renewal(old, replace(old, credentials=await expired(site, cloud, 1)))
 
     assert await credentials_of(site) == anew
