@@ -122,7 +122,7 @@ class GatewayProcess:
         headers = {"Authorization": f"Bearer {token or self.token}"}
         async with self.http.ws_connect(f"{self.url}/ws", headers=headers, ssl=False, max_msg_size=0) as socket:
             link = Link(socket)
-            await link.say(hello(instance=instance))
+            await link.send(hello(instance=instance))
             yield link, await link.next()
 
     async def greeting(self) -> GatewayHello:

@@ -82,7 +82,7 @@ async def a_program(folder: Path) -> AsyncIterator[Attack]:
             frame = orjson.dumps(publish(number, data="HERE")).replace(b'"HERE"', text)
             if len(frame) > LONGEST_PUBLISH:
                 return Code.TOO_LARGE
-            await producer.say(frame)
+            await producer.send(frame)
             [result] = await producer.frame()
             assert result["id"] in (str(number), "")
             assert result["id"] or not is_json(frame)

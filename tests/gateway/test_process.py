@@ -141,7 +141,7 @@ async def test_a_new_pairing_ends_the_old_session_and_its_token(gateway: Gateway
 
 async def test_after_subscribing_comes_what_there_is(gateway: GatewayProcess) -> None:
     async with gateway.session() as (link, _):
-        await link.say(CaughtUp(), Subscribe(id="1", run=RUN))
+        await link.send(CaughtUp(), Subscribe(id="1", run=RUN))
         result, snapshot, status = [await link.next() for _ in range(3)]
         assert result == Result(id="1")
         assert isinstance(snapshot, Snapshot)
@@ -157,9 +157,9 @@ async def test_a_request_that_cannot_be_done_is_refused_with_its_code(gateway: G
         RemoveDestination(id="4", name="nobody"): Code.UNKNOWN_DESTINATION,
     }
     async with gateway.session() as (link, _):
-        await link.say(CaughtUp())
+        await link.send(CaughtUp())
         for request, code in requests.items():
-            await link.say(request)
+            await link.send(request)
             result = await link.next()
             assert isinstance(result, Result)
             assert result.problem
@@ -168,11 +168,11 @@ async def test_a_request_that_cannot_be_done_is_refused_with_its_code(gateway: G
 
 async def test_rejected_events_are_listed_sent_again_and_discarded(gateway: GatewayProcess) -> None:
     async with gateway.session() as (link, _):
-        await link.say(ListRejected(id="1"))
+        await link.send(ListRejected(id="1"))
         assert await link.next() == RejectedEvents(id="1", events=())
-        await link.say(SendAgain(id="2"))
+        await link.send(SendAgain(id="2"))
         assert await link.next() == Result(id="2")
-        await link.say(DiscardRejected(id="3"))
+        await link.send(DiscardRejected(id="3"))
         assert await link.next() == Result(id="3")
 
 
@@ -194,7 +194,7 @@ async def test_garbage_at_the_port_harms_nobody(gateway: GatewayProcess) -> None
             await reader.read()
             writer.close()
         await tls_garbage(gateway.port)
-        await link.say(opened(1))
+        await link.send(opened(1))
         assert await link.next() == Receipt(position=Position(run=RUN, n=1))
     assert "Traceback" not in gateway.log.read_text()
 
@@ -221,7 +221,7 @@ async def flood(
 ) -> int:
     """Send ``records`` without waiting, strike in the middle; return the number of the last that was confirmed."""
     async with gateway.session() as (link, _):
-        sending = asyncio.create_task(link.say(*records))
+        sending = asyncio.create_task(link.send(*records))
         confirmed = 0
         while confirmed < len(records) // 4:
             receipt = await link.next()
@@ -250,7 +250,7 @@ async def nothing_confirmed_is_lost(gateway: GatewayProcess, confirmed: int) -> 
         applied = greeting.cursor.n
         assert confirmed <= applied < 400, "nothing was in flight"
         assert sorted(head.position.n for head in greeting.summaries) == list(range(1, applied + 1))
-        await link.say(*RECORDS[applied - 1 :], CaughtUp())
+        await link.send(*RECORDS[applied - 1 :], CaughtUp())
         for n in range(applied, 401):
             assert await link.next() == Receipt(position=Position(run=RUN, n=n))
     assert len((await gateway.greeting()).summaries) == 400
@@ -356,11 +356,11 @@ async def test_secrets_of_broker_and_destinations_never_reach_the_log(tmp_path: 
     login = 'mqtt_username = "me"\nmqtt_password = "canary"\n'
     async with gateway_process(tmp_path, unused_tcp_port, broker + login) as gateway:
         async with gateway.session() as (link, _):
-            await link.say(CaughtUp(), Subscribe(id="1", run=RUN))
+            await link.send(CaughtUp(), Subscribe(id="1", run=RUN))
             webhook = SetWebhook(
                 id="2", name="hook", url="http://127.0.0.1:1/canary?x=canary", header="X-Key", header_value="canary"
             )
-            await link.say(webhook, opened(1, "canary"))
+            await link.send(webhook, opened(1, "canary"))
             while True:
                 message = await link.next()
                 if isinstance(message, Status) and any(link.state is LinkState.OFFLINE for link in message.links):

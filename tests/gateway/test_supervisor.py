@@ -167,7 +167,7 @@ async def test_as_an_app_it_serves_the_supervisors_home_assistant_without_tls(
         headers = {"Authorization": f"Bearer {config['token']}"}
         async with http.ws_connect(f"{base}/ws", headers=headers) as socket:
             link = Link(socket)
-            await link.say(hello(instance="whichever"))
+            await link.send(hello(instance="whichever"))
             greeting = await link.next()
             assert isinstance(greeting, GatewayHello)
             assert greeting.site == config["site"]
@@ -199,7 +199,7 @@ async def test_as_an_app_its_page_gives_a_line_that_opens_a_session_of_its_own(
         for token in (paired, supervisor.passed_on[0]["token"]):
             async with http.ws_connect(f"{base}/ws", headers={"Authorization": f"Bearer {token}"}) as socket:
                 link = Link(socket)
-                await link.say(hello(instance="home"))
+                await link.send(hello(instance="home"))
                 assert isinstance(await link.next(), GatewayHello)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -65,7 +65,7 @@ async def test_a_device_is_described_and_its_wet_sensor_is_heard_at_once(
     gateway: GatewayProcess, broker: Broker
 ) -> None:
     async with gateway.session() as (link, _), LeakSensor(broker.options, "leak-kitchen") as sensor:
-        await link.say(CaughtUp(), Subscribe(id="1", run=RUN))
+        await link.send(CaughtUp(), Subscribe(id="1", run=RUN))
         await until(link, is_described)
         await sensor.set(True)
         wet = (await until(link, is_wet))[-1]
@@ -75,12 +75,12 @@ async def test_a_device_is_described_and_its_wet_sensor_is_heard_at_once(
 
 async def test_a_write_reaches_the_valve_and_is_answered(gateway: GatewayProcess, broker: Broker) -> None:
     async with gateway.session() as (link, _), Valve(broker.options, "valve-main") as valve:
-        await link.say(CaughtUp(), Subscribe(id="1", run=RUN))
+        await link.send(CaughtUp(), Subscribe(id="1", run=RUN))
         changed = (await until(link, is_described))[-1]
         device = changed.devices[0] if isinstance(changed, Snapshot) else getattr(changed, "device", None)
         assert device
         await until(link, lambda message: isinstance(message, ValueChanged) or isinstance(changed, Snapshot))
-        await link.say(WriteProperty(id="2", device=device.id, property=OPEN, value=False))
+        await link.send(WriteProperty(id="2", device=device.id, property=OPEN, value=False))
         await until(link, lambda message: message == Result(id="2"))
         await valve.until(lambda: valve.commands)
         assert valve.commands[0].value is False
@@ -91,7 +91,7 @@ async def test_what_happened_while_the_gateway_was_dead_comes_as_edges_to_the_sa
 ) -> None:
     async with LeakSensor(broker.options, "leak-kitchen") as sensor:
         async with gateway.session() as (link, _):
-            await link.say(CaughtUp(), Subscribe(id="1", run=RUN))
+            await link.send(CaughtUp(), Subscribe(id="1", run=RUN))
             await until(link, is_described)
             await sensor.set(True)
             heard = await until(link, lambda message: isinstance(message, EventHappened))
@@ -102,7 +102,7 @@ async def test_what_happened_while_the_gateway_was_dead_comes_as_edges_to_the_sa
         last = max(getattr(message, "sequence", 0) for message in heard)
         known = {key_of(message) for message in heard}
         async with gateway.session() as (link, _):
-            await link.say(CaughtUp(), Subscribe(id="1", run=RUN, after=last))
+            await link.send(CaughtUp(), Subscribe(id="1", run=RUN, after=last))
             seen = await until(
                 link, lambda message: isinstance(message, EventHappened) and key_of(message) not in known
             )
@@ -118,7 +118,7 @@ async def test_a_stop_writes_the_readings_that_were_acknowledged_and_not_yet_on_
         TemperatureSensor(broker.options, "cellar") as sensor,
     ):
         async with gateway.session() as (link, _):
-            await link.say(CaughtUp(), Subscribe(id="1", run=RUN))
+            await link.send(CaughtUp(), Subscribe(id="1", run=RUN))
             await until(link, is_described)
             for degrees in range(1, 31):
                 await sensor.set(float(degrees))
@@ -132,7 +132,7 @@ async def test_a_stop_writes_the_readings_that_were_acknowledged_and_not_yet_on_
 
 async def test_the_status_says_whether_the_broker_is_there(gateway: GatewayProcess, broker: Broker) -> None:
     async with gateway.session() as (link, _):
-        await link.say(CaughtUp(), Subscribe(id="1", run=RUN))
+        await link.send(CaughtUp(), Subscribe(id="1", run=RUN))
         await until(link, lambda message: isinstance(message, Status) and message.broker_connected)
         broker.stop()
         await until(link, lambda message: isinstance(message, Status) and not message.broker_connected)
@@ -146,6 +146,6 @@ async def test_it_idles_in_65_megabytes_with_broker_and_session(
         gateway.session() as (link, _),
         LeakSensor(broker.options, "leak-kitchen"),
     ):
-        await link.say(CaughtUp(), Subscribe(id="1", run=RUN))
+        await link.send(CaughtUp(), Subscribe(id="1", run=RUN))
         await until(link, is_described)
         assert gateway.resident_megabytes() <= 65

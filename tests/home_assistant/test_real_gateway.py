@@ -142,7 +142,7 @@ async def until_heard(hass: HomeAssistant, house: House, values: list[Value]) ->
     heard: list[Value | None] = []
     instance = await instance_id.async_get(hass)
     async with house.gateway.session(house.entry.data["token"], instance) as (link, _):
-        await link.say(Subscribe(id="1", run=RUN, report_missed=True, confirmed=0))
+        await link.send(Subscribe(id="1", run=RUN, report_missed=True, confirmed=0))
         while heard != values:
             match await link.next():
                 case MissedChangesReport(changes=changes):
