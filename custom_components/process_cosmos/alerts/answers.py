@@ -65,7 +65,7 @@ class AnswerRunner:
         self._async_notify_people = async_notify_people
         self._scripts: dict[Ulid, Script] = {}
         self._stopped: set[Ulid] = set()
-        self._accepted: set[Ulid] = set()
+        self._begun: set[Ulid] = set()
         """Alerts whose answer was started. A record from before a restart may only become durable after it, so both
         ``resume`` and the durable record can request the same run."""
 
@@ -84,8 +84,8 @@ class AnswerRunner:
     def run(self, alert: Alert) -> None:
         """Run the actions of the answer that closed ``alert``, if it has any."""
         answer = alert.find_answer(alert.answer)
-        if answer and answer.has_actions and alert.id not in self._accepted:
-            self._accepted.add(alert.id)
+        if answer and answer.has_actions and alert.id not in self._begun:
+            self._begun.add(alert.id)
             self._entry.async_create_background_task(
                 self._hass, self._async_run(alert, answer), f"process_cosmos answer {alert.id}"
             )

@@ -41,7 +41,7 @@ async def test_start_records_of_empty_runs_are_removed(site: Site, anna: Phone) 
 
 
 async def test_the_file_is_only_appended_to_during_a_backup(hass: HomeAssistant, site: Site) -> None:
-    log_path = Path(hass.config.path(".storage", f"process_cosmos.{site.entry.entry_id}.log_path"))
+    log_path = Path(hass.config.path(".storage", f"process_cosmos.{site.entry.entry_id}.memory"))
     for _ in range(20):
         await site.raise_alert()
     await async_pre_backup(hass)

@@ -255,7 +255,7 @@ async def test_a_long_message_is_shortened_to_the_limit_of_the_push_service(site
 async def test_a_record_log_of_a_newer_version_fails_the_set_up(
     hass: HomeAssistant, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log_path = Path(hass.config.path(".storage", f"process_cosmos.{site.entry.entry_id}.log_path"))
+    log_path = Path(hass.config.path(".storage", f"process_cosmos.{site.entry.entry_id}.memory"))
     with monkeypatch.context() as patch:
         patch.setattr("custom_components.process_cosmos.alerts.record_log.VERSION", 0)
         before: bytes | None = None
