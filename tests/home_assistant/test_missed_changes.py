@@ -25,7 +25,7 @@ from custom_components.process_cosmos.gateway.missed_changes import summary
 
 from .contract_gateway import ContractGateway, until
 from .devices import LEAK, ROOM, VALVE
-from .test_link import find, lose
+from .test_link import disconnect, reconnect
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 BEGAN = NOW - timedelta(minutes=20)
@@ -146,14 +146,14 @@ async def test_people_are_notified_once_and_no_state_is_written(
     linked: MockConfigEntry,
     messages: list[str],
 ) -> None:
-    await lose(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
     let_time_pass(linked)
     gateway.missed = report(
         MissedChange(device="leak-1", age=300, property="wet", value=True),
         MissedChange(device="leak-1", age=200, property="wet", value=False),
     )
     gateway.devices = (LEAK, with_water(VALVE, open_=False))
-    await find(hass, gateway, linked)
+    await reconnect(hass, gateway, linked)
     await until(lambda: messages)
     [message] = messages
     assert notices(hass) == [message]
@@ -179,8 +179,8 @@ async def test_after_a_short_absence_only_unreceived_changes_are_reported(
 ) -> None:
     object.__setattr__(linked, "created_at", NOW)
     gateway.devices = (with_water(VALVE, open_=False), LEAK)
-    await lose(hass, gateway, linked)
-    await find(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
+    await reconnect(hass, gateway, linked)
     await gateway.wait_until_confirmed()
     assert messages == notices(hass) == []
 
@@ -194,14 +194,14 @@ async def test_a_session_that_ends_before_its_report_loses_nothing(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, messages: list[str]
 ) -> None:
     await gateway.wait_until_confirmed()
-    await lose(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
     let_time_pass(linked)
     gateway.devices = (with_water(VALVE, open_=False), LEAK)
     gateway.missed = None  # the connection is lost right after the snapshot
-    await find(hass, gateway, linked)
-    await lose(hass, gateway, linked)
+    await reconnect(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
     gateway.missed = report(MissedChange(device="leak-1", age=300, property="wet", value=True))
-    await find(hass, gateway, linked)
+    await reconnect(hass, gateway, linked)
     await until(lambda: messages)
     assert "- Kitchen leak, Wet: wet " in messages[0]
     assert "- Main valve, Water: now closed" in messages[0]
@@ -219,15 +219,15 @@ async def test_missed_changes_are_confirmed_only_after_people_were_notified(
         await notified.wait()
 
     hass.services.async_register("notify", "send_message", receive)
-    await lose(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
     let_time_pass(linked)
     gateway.missed = report(MissedChange(device="leak-1", age=300, property="wet", value=True))
     gateway.received.clear()
-    await find(hass, gateway, linked)
+    await reconnect(hass, gateway, linked)
     await asked.wait()
-    await lose(hass, gateway, linked)
+    await disconnect(hass, gateway, linked)
     assert {receipt.sequence for receipt in gateway.received_of(Receipt)} <= {None}
-    await find(hass, gateway, linked)
+    await reconnect(hass, gateway, linked)
     notified.set()
     await gateway.wait_until_confirmed()
 

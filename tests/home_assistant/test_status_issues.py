@@ -25,7 +25,7 @@ from custom_components.process_cosmos.contract.destinations import (
 )
 from custom_components.process_cosmos.issues.site_issues import clear_all_issues
 from custom_components.process_cosmos.issues.status_issues import show_status
-from custom_components.process_cosmos.repairs import ReadFlow, async_create_fix_flow
+from custom_components.process_cosmos.repairs import AcknowledgeOccurrenceFlow, async_create_fix_flow
 
 from .contract_gateway import IDLE, ContractGateway, until
 
@@ -266,12 +266,12 @@ class Counted(dict[tuple[str, str], ir.IssueEntry]):
         return super().__iter__()
 
 
-async def fix_flow(hass: HomeAssistant, key: str) -> ReadFlow:
+async def fix_flow(hass: HomeAssistant, key: str) -> AcknowledgeOccurrenceFlow:
     """Return the fix flow of an issue, as Home Assistant opens it."""
     issue = next(issue for issue in ir.async_get(hass).issues.values() if issue.translation_key == key)
     assert issue.is_fixable
     flow = await async_create_fix_flow(hass, issue.issue_id, issue.data)
-    assert isinstance(flow, ReadFlow)
+    assert isinstance(flow, AcknowledgeOccurrenceFlow)
     flow.hass, flow.handler, flow.flow_id, flow.context = hass, DOMAIN, "1", {}
     return flow
 

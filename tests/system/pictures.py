@@ -70,7 +70,7 @@ async def take_the_site(folder: Path) -> None:
             await person.look_at_the_site(site)
             keep(person, "site")
             gateway.status = TROUBLED
-            await gateway.say(TROUBLED)
+            await gateway.send(TROUBLED)
             await person.look_at_the_repairs(5)
             keep(person, "repairs")
 

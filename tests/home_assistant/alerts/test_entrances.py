@@ -11,7 +11,7 @@ from homeassistant.exceptions import ServiceValidationError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from custom_components.process_cosmos.actions.settings_transfer import _read
+from custom_components.process_cosmos.actions.settings_transfer import _parse_settings
 from custom_components.process_cosmos.alerts.calls import AlertRequest
 from custom_components.process_cosmos.alerts.durations import duration
 from custom_components.process_cosmos.alerts.record_frames import framed
@@ -131,6 +131,6 @@ def test_settings_are_imported_or_refused(text: bytes) -> None:
     for key in ("version", "title", "phones", "notify_entities", "destinations", "blueprints"):
         document = {"version": 1, key: value}
         try:
-            _read(document)
+            _parse_settings(document)
         except ServiceValidationError, vol.Invalid:
             continue
