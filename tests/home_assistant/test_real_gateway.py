@@ -145,9 +145,9 @@ async def wait_for_message(hass: HomeAssistant, system: LinkedSystem, values: li
     """Wait until the gateway has received ``values`` of the leak sensor, in a session that confirms nothing."""
     received: list[Value | None] = []
     instance = await instance_id.async_get(hass)
-    async with house.gateway.session(house.entry.data["token"], instance) as (link, _):
-        await link.send(Subscribe(id="1", run=RUN, report_missed=True, confirmed=0))
-        while heard != values:
+    async with system.gateway.session(system.entry.data["token"], instance) as (link, _):
+        await link.say(Subscribe(id="1", run=RUN, report_missed=True, confirmed=0))
+        while received != values:
             match await link.next():
                 case MissedChangesReport(changes=changes):
                     received += [missed.value for missed in changes if missed.property]
