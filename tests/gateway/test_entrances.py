@@ -196,8 +196,8 @@ async def webhook_reply(folder: Path) -> AsyncIterator[Attack]:
         async def attack(text: bytes) -> str:
             body = b'{"answer":"turn_on","more":' + text + b"}"
             items = hook._parse_answers(delivery, Reply(status=200, body=body))
-            await parts.store.write(lambda transaction: parts.alerts.take(transaction, items, "hook"))
-            await parts.alerts.look()
+            await parts.store.write(lambda transaction: parts.alerts.add_proposals(transaction, items, "hook"))
+            await parts.alerts.process_due_requests()
             return ACCEPTED if items else GARBAGE
 
         yield attack

@@ -146,7 +146,7 @@ async def wait_for_message(hass: HomeAssistant, system: LinkedSystem, values: li
     received: list[Value | None] = []
     instance = await instance_id.async_get(hass)
     async with system.gateway.session(system.entry.data["token"], instance) as (link, _):
-        await link.say(Subscribe(id="1", run=RUN, report_missed=True, confirmed=0))
+        await link.send(Subscribe(id="1", run=RUN, report_missed=True, confirmed=0))
         while received != values:
             match await link.next():
                 case MissedChangesReport(changes=changes):
