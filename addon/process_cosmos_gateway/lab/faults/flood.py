@@ -24,8 +24,8 @@ _MEGABYTE = 1_000_000
 
 _MESSAGES_A_SECOND = 5_000
 _BYTES_A_SECOND = 20 * _MEGABYTE
-"""25 times what one device may say. Beyond what the gateway reads the broker's own queue overflows: it drops messages of
-all devices that it has confirmed, and says so in ``$SYS``."""
+"""25 times what one device may say. Beyond what the gateway reads the broker's own queue overflows: it drops
+messages of all devices that it has confirmed, and says so in ``$SYS``."""
 
 
 class Stranger:
