@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from custom_components.process_cosmos.alerts.record_frames import find_frames
+from process_cosmos_gateway.contract.identifiers import join_names
 from tests.gateway.store.parts import HandClock
 from tests.powercut.disk import Image, Kept
 
@@ -306,7 +307,7 @@ class ProtocolMachine(RuleBasedStateMachine):
     def _check_accepted_proposals(self) -> None:
         settled = self.site.alerts._journal.state.proposals
         for item in self.cloud.items:
-            proposal = f"{item.id}@{CLOUD}"
+            proposal = join_names(CLOUD, item.id)
             if proposal in self.recorded or settled.get(proposal, "not settled") is not None:
                 continue
             self.recorded.add(proposal)
