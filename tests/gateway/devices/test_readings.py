@@ -120,7 +120,7 @@ def test_raw_readings_leave_free_reserves_for_other_data(free: float, taken: flo
 async def test_raw_readings_are_deleted_when_the_disk_fills_but_no_more_than_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk_reserve, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(disk_reserve, "_MAX_AGE_SECONDS", 0.0)
     free = 1000 * RESERVE
     store = await Store.open(tmp_path, new_ulids(), free_fn=lambda _: free)
     counts: Counter[str] = Counter()
