@@ -62,9 +62,7 @@ async def settle(hass: HomeAssistant, entry: MockConfigEntry) -> None:
     await until(lambda: entry.runtime_data.coordinator.session)
 
 
-async def test_destinations_are_added_and_removed(
-    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
-) -> None:
+async def test_destination_lifecycle(hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry) -> None:
     for number, name in enumerate(("webhook", "webhook_2"), start=1):
         result = await answer(hass, await options(hass, linked, "webhook"), WEBHOOK)
         assert result["type"] is FlowResultType.CREATE_ENTRY
