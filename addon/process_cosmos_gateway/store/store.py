@@ -111,7 +111,7 @@ class Store:
             store.recovered = Recovered.decode(meta["recovered"])
         if wal.KEY not in meta:
             await store._mark_log()
-        store._presence.begin()
+        store._files.begin()
         return store
 
     @property

@@ -122,7 +122,7 @@ async def test_how_the_disk_does_and_what_was_salvaged_is_shown(desk: Desk) -> N
     assert (well.storage, well.storage_reason, well.recovered) == (StorageState.OK, None, None)
     at = datetime(2026, 11, 21, 3, 4, 5, tzinfo=UTC)
     desk.store.recovered = RecoveredTables({"outbox_urgent": 100, "reading": 20}, {"reading": 3}, at)
-    desk.store._watch.health = StorageHealth(StorageState.FULL, "database or disk is full")
+    desk.store._monitor.health = StorageHealth(StorageState.FULL, "database or disk is full")
     ill = await desk.reader.read()
     assert (ill.storage, ill.storage_reason) == (StorageState.FULL, "database or disk is full")
     assert ill.recovered == Recovered(kept=120, lost=3, at=at)

@@ -118,7 +118,7 @@ def test_raw_readings_leave_others_the_room_that_they_need(free: float, taken: f
 async def test_raw_readings_give_way_when_the_disk_fills_and_no_more_than_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk_reserve, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(disk_reserve, "_MAX_AGE_SECONDS", 0.0)
     free = 1000 * RESERVE
     store = await Store.open(tmp_path, new_ulids(), free_fn=lambda _: free)
     counts: Counter[str] = Counter()
