@@ -53,7 +53,7 @@ def disk() -> SmallDisk:
 
 @pytest.fixture
 async def store(tmp_path: Path, disk: SmallDisk, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
-    """A store that reads the free space at each use instead of once a second."""
+    """A store that looks at its disk each time it is asked, not once a second."""
     monkeypatch.setattr(disk_reserve, "_MAX_AGE_SECONDS", 0.0)
     opened = await Store.open(tmp_path, ULIDS, free_fn=disk)
     yield opened

@@ -45,7 +45,7 @@ def make_version_1(path: Path, events: int = 3) -> None:
 
 def rows(path: Path, sql: str) -> Sequence[tuple[object, ...]]:
     connection = schema.connect(path, None, read_only=True)
-    found = connection.execute(sql).fetchall()
+    found: list[tuple[object, ...]] = [*connection.execute(sql)]
     connection.close()
     return found
 
