@@ -121,11 +121,11 @@ async def test_storage_state_and_recovery_are_shown(harness: StatusHarness) -> N
     healthy = await harness.reader.read()
     assert (healthy.storage, healthy.storage_reason, healthy.recovered) == (StorageState.OK, None, None)
     at = datetime(2026, 11, 21, 3, 4, 5, tzinfo=UTC)
-    desk.store.recovered = RecoveredTables({"outbox_urgent": 100, "reading": 20}, {"reading": 3}, at)
-    desk.store._monitor.health = StorageHealth(StorageState.FULL, "database or disk is full")
-    ill = await desk.reader.read()
-    assert (ill.storage, ill.storage_reason) == (StorageState.FULL, "database or disk is full")
-    assert ill.recovered == Recovered(kept=120, lost=3, at=at)
+    harness.store.recovered = RecoveredTables({"outbox_urgent": 100, "reading": 20}, {"reading": 3}, at)
+    harness.store._monitor.health = StorageHealth(StorageState.FULL, "database or disk is full")
+    failed = await harness.reader.read()
+    assert (failed.storage, failed.storage_reason) == (StorageState.FULL, "database or disk is full")
+    assert failed.recovered == Recovered(kept=120, lost=3, at=at)
 
 
 async def test_messages_and_sessions_lost_by_the_broker_are_shown(harness: StatusHarness) -> None:
