@@ -56,8 +56,8 @@ async def test_a_slow_disk_does_not_end_the_session(
     gateway_sync = linked.runtime_data.alerts.gateway_sync
     await gateway.wait_for_message(CaughtUp)
     gateway.receipts = False
-    received, note = list[None](), gateway_sync.async_heard
-    monkeypatch.setattr(gateway_sync, "async_heard", lambda: received.append(note()))
+    received, note = list[None](), gateway_sync.async_mark_active
+    monkeypatch.setattr(gateway_sync, "async_mark_active", lambda: received.append(note()))
     released = threading.Event()
     fsync = os.fsync
 

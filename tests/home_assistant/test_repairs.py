@@ -125,7 +125,7 @@ async def test_the_dialog_describes_rejected_events_in_words(
     assert urgent == "- Alert → Head office: Bad subject (2 events, tried once, 2026-11-22 04:00)"
     assert readings.startswith("""- Readings → Node-RED: The receiver replied 422. `{"error": "no 'unit'"}...""")
     assert readings.endswith("…` (tried 3 times, 2026-11-22 04:00)")
-    assert ours == "- com.example.order.v1 → Head office: Bad subject"
+    assert ours == "- com.example.order.v1 → Head office: Bad subject (tried once, 2026-11-22 04:00)"
 
 
 async def test_an_alert_is_named_by_its_message_and_a_device_by_its_title(
