@@ -35,7 +35,7 @@ from .contract.devices import (
 )
 from .contract.errors import Code
 from .contract.messages import DeviceChange, FromGateway, Request
-from .contract.session import MIN_SCHEMA, SCHEMA, HomeAssistantHello, Receipt, Stopping
+from .contract.session import MIN_SCHEMA, SCHEMA, Committed, Heartbeat, HomeAssistantHello, Stopping
 from .errors import refusal
 from .flows.app_installation import async_find_app, is_supervised_app
 from .gateway.backoff import next_delay
@@ -188,7 +188,7 @@ class CosmosCoordinator:
         """Process one session until it ends; raise a ``GatewayError``."""
         if session.hello.site != self.entry.data[CONF_SITE]:
             raise GatewayRefusedError(Code.IDENTITY_MISMATCH, "The gateway of another site responds at this address")
-        queue: asyncio.Queue[Receipt | Notified | Propose] = asyncio.Queue(_MAX_QUEUED)
+        queue: asyncio.Queue[Heartbeat | Committed | Notified | Propose] = asyncio.Queue(_MAX_QUEUED)
         gateway_sync = self._alerts.gateway_sync
         self._session_opened(session)
         ended: GatewayError | None = None
@@ -212,7 +212,9 @@ class CosmosCoordinator:
         await self._snapshot_applied.wait()
         self._failures = 0
 
-    async def _receive_messages(self, session: Session, queue: asyncio.Queue[Receipt | Notified | Propose]) -> None:
+    async def _receive_messages(
+        self, session: Session, queue: asyncio.Queue[Heartbeat | Committed | Notified | Propose]
+    ) -> None:
         await session.send(
             Subscribe(
                 id=uuid.uuid4().hex,
@@ -223,7 +225,7 @@ class CosmosCoordinator:
             ),
         )
         async for message in session.messages():
-            if isinstance(message, Receipt | Notified | Propose):
+            if isinstance(message, Heartbeat | Committed | Notified | Propose):
                 self._alerts.gateway_sync.async_mark_active()
                 await queue.put(message)
             elif isinstance(message, Snapshot):
@@ -231,7 +233,7 @@ class CosmosCoordinator:
             else:
                 self._dispatch(message)
 
-    async def _process_alert_messages(self, queue: asyncio.Queue[Receipt | Notified | Propose]) -> None:
+    async def _process_alert_messages(self, queue: asyncio.Queue[Heartbeat | Committed | Notified | Propose]) -> None:
         while True:
             await self._alerts.gateway_sync.async_receive(await queue.get())
 

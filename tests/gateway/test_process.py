@@ -40,7 +40,7 @@ from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Position, UlidFactory
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY
 from process_cosmos_gateway.contract.pairing import OneTimeLine
-from process_cosmos_gateway.contract.session import GatewayHello, Receipt, Result
+from process_cosmos_gateway.contract.session import Committed, GatewayHello, Result
 
 from .api.link import RUN
 from .gateway_process import COMMAND, GatewayProcess, gateway_process, served_certificate
@@ -179,7 +179,7 @@ async def test_rejected_events_are_listed_sent_again_and_discarded(gateway: Gate
 async def test_frames_of_one_mebibyte_go_through_and_longer_ones_end_the_session(gateway: GatewayProcess) -> None:
     async with gateway.session() as (link, _):
         await link.socket.send_bytes(encode(opened(1, "x" * 65_536)).ljust(MAX_FRAME))
-        assert await link.next() == Receipt(position=Position(run=RUN, n=1))
+        assert await link.next() == Committed(position=Position(run=RUN, n=1))
         await link.socket.send_bytes(b"x" * (MAX_FRAME + 1))
         await link.end()
     assert (await gateway.greeting()).cursor == Position(run=RUN, n=1)
@@ -195,7 +195,7 @@ async def test_garbage_at_the_port_is_harmless(gateway: GatewayProcess) -> None:
             writer.close()
         await tls_garbage(gateway.port)
         await link.send(opened(1))
-        assert await link.next() == Receipt(position=Position(run=RUN, n=1))
+        assert await link.next() == Committed(position=Position(run=RUN, n=1))
     assert "Traceback" not in gateway.log.read_text()
 
 
@@ -225,13 +225,13 @@ async def flood(
         confirmed = 0
         while confirmed < len(records) // 4:
             receipt = await link.next()
-            assert isinstance(receipt, Receipt)
+            assert isinstance(receipt, Committed)
             assert receipt.position
             confirmed = receipt.position.n
         striking = asyncio.create_task(strike())
         async for frame in link.socket:
             receipt = decode(frame.data, FROM_GATEWAY)
-            if isinstance(receipt, Receipt) and receipt.position:
+            if isinstance(receipt, Committed):
                 confirmed = receipt.position.n
         await striking
         await asyncio.gather(sending, return_exceptions=True)
@@ -252,7 +252,7 @@ async def nothing_confirmed_is_lost(gateway: GatewayProcess, confirmed: int) -> 
         assert sorted(head.position.n for head in greeting.summaries) == list(range(1, applied + 1))
         await link.send(*RECORDS[applied - 1 :], CaughtUp())
         for n in range(applied, 401):
-            assert await link.next() == Receipt(position=Position(run=RUN, n=n))
+            assert await link.next() == Committed(position=Position(run=RUN, n=n))
     assert len((await gateway.greeting()).summaries) == 400
 
 

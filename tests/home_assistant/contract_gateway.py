@@ -28,9 +28,9 @@ from custom_components.process_cosmos.contract.pairing import OneTimeLine, Paire
 from custom_components.process_cosmos.contract.session import (
     SCHEMA,
     GatewayHello,
+    Heartbeat,
     HomeAssistantHello,
     Problem,
-    Receipt,
     Refused,
     Result,
 )
@@ -70,7 +70,7 @@ def refusing(code: str) -> Reply:
 class ContractGateway:
     """Serves ``/ws`` and ``/v1/pair``; a test may change its fields at any time."""
 
-    refused: Refused | Receipt | None = None
+    refused: Refused | Heartbeat | None = None
     hello: GatewayHello = field(
         default_factory=lambda: GatewayHello(
             schema=SCHEMA,
@@ -165,7 +165,7 @@ class ContractGateway:
 
         def is_confirmed() -> bool:
             newest = takewhile(lambda message: not isinstance(message, Subscribe), reversed(self.received))
-            return any(isinstance(message, Receipt) and message.sequence is not None for message in newest)
+            return any(isinstance(message, Heartbeat) and message.sequence is not None for message in newest)
 
         await until(is_confirmed)
 
@@ -197,7 +197,7 @@ class ContractGateway:
             return socket
         self.socket = socket
         self.sessions += 1
-        receipts = asyncio.create_task(self._send_receipts(socket))
+        receipts = asyncio.create_task(self._send_heartbeats(socket))
         try:
             if self.released:
                 await self.released.wait()
@@ -217,10 +217,10 @@ class ContractGateway:
         elif reply := self.reply(message):
             await self.send(reply)
 
-    async def _send_receipts(self, socket: web.WebSocketResponse) -> None:
+    async def _send_heartbeats(self, socket: web.WebSocketResponse) -> None:
         while True:
             if self.receipts:
-                await socket.send_bytes(encode(Receipt()))
+                await socket.send_bytes(encode(Heartbeat()))
             await asyncio.sleep(0.2)
 
 

@@ -14,7 +14,7 @@ from custom_components.process_cosmos.contract.errors import ContractError
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.contract.messages import FromGateway
 from custom_components.process_cosmos.contract.pairing import OneTimeLine, parse_line
-from custom_components.process_cosmos.contract.session import HomeAssistantHello, Receipt, Refused
+from custom_components.process_cosmos.contract.session import Heartbeat, HomeAssistantHello, Refused
 from custom_components.process_cosmos.gateway import client as client_module
 from custom_components.process_cosmos.gateway.client import (
     CANNOT_CONNECT,
@@ -84,14 +84,14 @@ async def test_a_session_begins_with_both_hello_messages(http: aiohttp.ClientSes
     assert gateway.received[0] == HELLO
 
 
-async def test_both_sides_send_receipts(
+async def test_both_sides_send_heartbeats(
     http: aiohttp.ClientSession, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "RECEIPT_EVERY", 0.01)
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         listening = Listening(session)
-        await gateway.wait_for_message(Receipt, times=3)
-        await until(lambda: Receipt() in listening.messages)
+        await gateway.wait_for_message(Heartbeat, times=3)
+        await until(lambda: Heartbeat() in listening.messages)
     assert (await listening.ended).code == GATEWAY_AWAY
 
 
@@ -235,7 +235,7 @@ async def test_a_refused_hello_names_the_outdated_side(
 async def test_a_server_with_another_protocol_is_not_a_gateway(
     http: aiohttp.ClientSession, gateway: ContractGateway
 ) -> None:
-    gateway.refused = Receipt()
+    gateway.refused = Heartbeat()
     error = await refusal_of(http, gateway)
     assert (type(error), error.code) == (GatewayAwayError, CANNOT_CONNECT)
 

@@ -31,7 +31,7 @@ from custom_components.process_cosmos.contract.destinations import RemoveDestina
 from custom_components.process_cosmos.contract.devices import Subscribe, ValueChanged
 from custom_components.process_cosmos.contract.identifiers import NotificationKey, Ulid
 from custom_components.process_cosmos.contract.messages import FromHomeAssistant
-from custom_components.process_cosmos.contract.session import HomeAssistantHello, Receipt, Refused, Stopping
+from custom_components.process_cosmos.contract.session import Heartbeat, HomeAssistantHello, Refused, Stopping
 from custom_components.process_cosmos.gateway.backoff import FIRST_DELAY, MAX_DELAY, next_delay
 from custom_components.process_cosmos.gateway.deduplication import KEEP_FOR, MAX_KEYS, RecentEvents
 from custom_components.process_cosmos.gateway.devices import DeviceStates
@@ -70,7 +70,7 @@ async def test_a_slow_disk_does_not_end_the_session(
     proposal = Propose(id="", alert=unknown, revision=None, answer="Yes", age=0.0, by="Eve")
     try:
         for number in range(12):
-            await gateway.send(replace(proposal, id=str(number)), Receipt())
+            await gateway.send(replace(proposal, id=str(number)), Heartbeat())
         await until(lambda: len(received) >= 24)
         assert not gateway.received_of(Transition)
     finally:

@@ -19,7 +19,7 @@ from custom_components.process_cosmos.contract.devices import (
     Subscribe,
     ValueChanged,
 )
-from custom_components.process_cosmos.contract.session import Receipt
+from custom_components.process_cosmos.contract.session import Heartbeat
 from custom_components.process_cosmos.gateway.devices import DeviceStates
 from custom_components.process_cosmos.gateway.missed_changes import summary
 
@@ -226,7 +226,7 @@ async def test_missed_changes_are_confirmed_only_after_people_were_notified(
     await reconnect(hass, gateway, linked)
     await asked.wait()
     await disconnect(hass, gateway, linked)
-    assert {receipt.sequence for receipt in gateway.received_of(Receipt)} <= {None}
+    assert {receipt.sequence for receipt in gateway.received_of(Heartbeat)} <= {None}
     await reconnect(hass, gateway, linked)
     notified.set()
     await gateway.wait_until_confirmed()
@@ -239,7 +239,7 @@ async def test_an_unloaded_site_confirms_processed_changes_before_it_closes(
     await gateway.send(ValueChanged(sequence=101, device="leak-1", property="wet", value=True, age=0))
     await until(lambda: linked.runtime_data.coordinator.devices.sequence == 101)
     await hass.config_entries.async_unload(linked.entry_id)
-    await until(lambda: gateway.received_of(Receipt)[-1].sequence == 101)
+    await until(lambda: gateway.received_of(Heartbeat)[-1].sequence == 101)
 
 
 def with_water(valve: Device, *, open_: bool) -> Device:

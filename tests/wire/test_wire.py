@@ -77,7 +77,7 @@ def test_the_changelog_begins_with_the_current_schema() -> None:
 
 def test_the_specification_names_every_request_and_the_bounds_of_a_session() -> None:
     text = " ".join((TOP / "wire/README.md").read_text().split())
-    others = {"home_assistant_hello", "receipt", "stopping", "transition", "caught_up", "result", "subscribe"}
+    others = {"home_assistant_hello", "heartbeat", "stopping", "transition", "caught_up", "result", "subscribe"}
     requests = re.search(r"\*\*Requests\*\* \(([^)]*)\)", text)
     assert requests
     assert set(re.findall(r"`(\w+)`", requests[1])) == FROM_HOME_ASSISTANT.keys() - others
@@ -88,7 +88,7 @@ def test_the_specification_names_every_request_and_the_bounds_of_a_session() -> 
 
 def test_a_type_used_in_both_directions_is_the_same_message() -> None:
     both = FROM_GATEWAY.keys() & FROM_HOME_ASSISTANT.keys()
-    assert both == {"receipt", "result"}
+    assert both == {"heartbeat", "result"}
     assert all(FROM_GATEWAY[name] is FROM_HOME_ASSISTANT[name] for name in both)
 
 

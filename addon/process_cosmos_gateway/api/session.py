@@ -14,7 +14,15 @@ from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, encode, mem
 from process_cosmos_gateway.contract.devices import Snapshot, Subscribe
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.messages import FROM_HOME_ASSISTANT, FromGateway, FromHomeAssistant
-from process_cosmos_gateway.contract.session import HomeAssistantHello, Problem, Receipt, Refused, Result, Stopping
+from process_cosmos_gateway.contract.session import (
+    Committed,
+    Heartbeat,
+    HomeAssistantHello,
+    Problem,
+    Refused,
+    Result,
+    Stopping,
+)
 from process_cosmos_gateway.errors import StoreError
 
 from .change_feed import MOST_KEPT, ChangeFeed
@@ -35,12 +43,12 @@ It is twice the longest replay, so that a replay cannot end its own session.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Time limits in seconds: for the hello, for silence, for ``caught_up``; and intervals of receipts and status."""
+    """Time limits in seconds: for the hello, for silence, for ``caught_up``; and intervals of heartbeats and status."""
 
     hello: float = 10
     silence: float = 30
     caught_up: float = 60
-    receipt: float = 0.5
+    heartbeat: float = 0.5
     status: float = 1
 
 
@@ -96,7 +104,7 @@ class Session:
                     "reader": self._read(tasks),
                     "worker": self._process_in_order(),
                     "writer": self._write(),
-                    "receipts": self._send_receipts(),
+                    "heartbeats": self._send_heartbeats(),
                     "status": self._send_status(),
                     "caught up": self._wait_for_caught_up(),
                     "end": self._until_ended(),
@@ -140,9 +148,9 @@ class Session:
 
     async def _handle(self, message: FromHomeAssistant, tasks: asyncio.TaskGroup) -> None:
         match message:
-            case Receipt(sequence=int() as number) if not self._announced:
+            case Heartbeat(sequence=int() as number) if not self._announced:
                 self._services.feed.confirm(number)
-            case Receipt():
+            case Heartbeat():
                 pass  # While stopping, Home Assistant starts no automations: changes it receives now count as missed.
             case Stopping():
                 self._announced = True
@@ -204,7 +212,7 @@ class Session:
         if transitions:
             await alerts.apply(*transitions)
         for transition in transitions:
-            self.send(Receipt(position=transition.position))
+            self.send(Committed(position=transition.position))
             self._slots.release()
 
     async def _write(self) -> None:
@@ -226,10 +234,10 @@ class Session:
             )
             self.end()
 
-    async def _send_receipts(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
-            self.send(Receipt())
-            await asyncio.sleep(self._services.limits.receipt)
+            self.send(Heartbeat())
+            await asyncio.sleep(self._services.limits.heartbeat)
 
     async def _send_status(self) -> None:
         await self._subscribed.wait()

@@ -149,7 +149,7 @@ class Change:
 class Transition:
     """Home Assistant → gateway: one record of the integration's record log.
 
-    Applied once, in order, and confirmed by a ``Receipt``. ``proposal``: the proposal this record settles; ``code``:
+    Applied once, in order, and confirmed by ``Committed``. ``proposal``: the proposal this record settles; ``code``:
     why the proposal was refused (None: it was accepted). A refused proposal for an unknown alert has no changes.
     """
 

@@ -78,8 +78,7 @@ class Subscribe:
 
     The gateway first replays, in order, the changes that the same ``run`` missed after change number ``after``, at most
     60 s old; then sends one ``Snapshot``, then, if ``report_missed``, a ``MissedChangesReport``, then changes as they
-    happen. ``confirmed``: the newest number this run has confirmed (``Receipt.sequence``), 0 if none; None: the sender
-    sends no confirmations.
+    happen. ``confirmed``: the newest number this run has confirmed (``Heartbeat.sequence``), 0 if none.
     """
 
     type: ClassVar[str] = "subscribe"

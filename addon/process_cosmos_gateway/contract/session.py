@@ -60,16 +60,22 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """Heartbeat and confirmation, sent in both directions at least once a second.
+class Heartbeat:
+    """Sign of life, sent in both directions at least once a second.
 
-    From the gateway, ``position``: transitions up to it are stored. From Home Assistant, ``sequence``: changes up to
-    this number, and the ``MissedChangesReport``, have been processed.
+    From Home Assistant, ``sequence``: changes up to this number, and the ``MissedChangesReport``, have been processed.
     """
 
-    type: ClassVar[str] = "receipt"
-    position: Position | None = None
+    type: ClassVar[str] = "heartbeat"
     sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """Gateway → Home Assistant: transitions up to ``position`` are stored and survive a power failure."""
+
+    type: ClassVar[str] = "committed"
+    position: Position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

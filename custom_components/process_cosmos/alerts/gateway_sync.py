@@ -16,7 +16,7 @@ from custom_components.process_cosmos.alerts.record_log import RecordLogWriteErr
 from custom_components.process_cosmos.contract.alerts import AlertSummary, CaughtUp, Notified, Propose
 from custom_components.process_cosmos.contract.identifiers import NotificationKey, Position, Ulid, UlidRangeError
 from custom_components.process_cosmos.contract.messages import FromHomeAssistant
-from custom_components.process_cosmos.contract.session import GatewayHello, Problem, Receipt, Result
+from custom_components.process_cosmos.contract.session import Committed, GatewayHello, Heartbeat, Problem, Result
 from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, GatewayAwayError, GatewayRefusedError
 
 from .journal import Journal
@@ -103,11 +103,11 @@ class GatewaySync:
             self._hass, self._send_until_disconnected(), "process_cosmos gateway sync"
         )
 
-    async def async_receive(self, message: Receipt | Notified | Propose) -> None:
-        """Process a receipt, a notification outcome or a proposal of the gateway."""
+    async def async_receive(self, message: Heartbeat | Committed | Notified | Propose) -> None:
+        """Process a commit, a notification outcome or a proposal of the gateway."""
         self.async_mark_active()
         match message:
-            case Receipt(position=Position() as position):
+            case Committed(position=position):
                 self._journal.confirm(position)
             case Notified() if self._journal.is_alive(message.key.alert):
                 at = self._journal.now() - duration(message.age)

@@ -13,7 +13,7 @@ from custom_components.process_cosmos.contract.destinations import Status
 from custom_components.process_cosmos.contract.devices import Subscribe
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.identifiers import NotificationKey, Position, Ulid
-from custom_components.process_cosmos.contract.session import Receipt
+from custom_components.process_cosmos.contract.session import Committed
 from custom_components.process_cosmos.flows.gateway_requests import GatewayAccess, async_connect
 from custom_components.process_cosmos.gateway.client import GatewayError, Session
 
@@ -93,7 +93,7 @@ async def _async_resolve(journal: Journal, by: str) -> Position:
 
 async def _async_until_applied(session: Session, newest: Position) -> None:
     async for message in session.messages():
-        if isinstance(message, Receipt) and message.position is not None and message.position >= newest:
+        if isinstance(message, Committed) and message.position >= newest:
             return
 
 

@@ -28,7 +28,7 @@ from .devices import (
     ValueChanged,
     WriteProperty,
 )
-from .session import GatewayHello, HomeAssistantHello, Receipt, Refused, Result, Stopping
+from .session import Committed, GatewayHello, Heartbeat, HomeAssistantHello, Refused, Result, Stopping
 
 type DestinationRequest = (
     SetWebhook
@@ -42,12 +42,13 @@ type DestinationRequest = (
     | DiscardRejected
 )
 type Request = Subscribe | WriteProperty | DestinationRequest
-type FromHomeAssistant = HomeAssistantHello | Receipt | Stopping | Transition | CaughtUp | Result | Request
+type FromHomeAssistant = HomeAssistantHello | Heartbeat | Stopping | Transition | CaughtUp | Result | Request
 type DeviceChange = DeviceChanged | DeviceRemoved | ValueChanged | AvailabilityChanged | EventHappened
 type FromGateway = (
     GatewayHello
     | Refused
-    | Receipt
+    | Heartbeat
+    | Committed
     | Notified
     | Propose
     | Result
@@ -63,7 +64,7 @@ FROM_HOME_ASSISTANT: Mapping[str, type[FromHomeAssistant]] = {
     message.type: message
     for message in (
         HomeAssistantHello,
-        Receipt,
+        Heartbeat,
         Stopping,
         Transition,
         CaughtUp,
@@ -88,7 +89,8 @@ FROM_GATEWAY: Mapping[str, type[FromGateway]] = {
     for message in (
         GatewayHello,
         Refused,
-        Receipt,
+        Heartbeat,
+        Committed,
         Notified,
         Propose,
         Result,

@@ -1,4 +1,4 @@
-"""Client of the gateway's WebSocket: handshake, receipts each second, requests; independent of Home Assistant."""
+"""Client of the gateway's WebSocket: handshake, heartbeats each second, requests; independent of Home Assistant."""
 
 import asyncio
 import contextlib
@@ -20,15 +20,15 @@ from custom_components.process_cosmos.contract.session import (
     MIN_SCHEMA,
     SCHEMA,
     GatewayHello,
+    Heartbeat,
     HomeAssistantHello,
     Problem,
-    Receipt,
     Refused,
     Result,
 )
 
 RECEIPT_EVERY = 1.0
-"""Seconds between two receipts that this side sends."""
+"""Seconds between two heartbeats that this side sends."""
 
 SILENCE = 5.0
 """Seconds without a frame after which the connection counts as lost, whatever TCP reports."""
@@ -113,14 +113,14 @@ class Session:
         self._pages: tuple[Device, ...] = ()
 
     async def __aenter__(self) -> Self:
-        """Start sending receipts."""
-        self._receipts = asyncio.create_task(self._send_receipts(), name="process_cosmos receipts")
+        """Start sending heartbeats."""
+        self._heartbeats = asyncio.create_task(self._send_heartbeats(), name="process_cosmos heartbeats")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Confirm processed changes, then close; pending requests fail with ``GatewayAwayError``."""
-        self._receipts.cancel()
-        await asyncio.gather(self._receipts, return_exceptions=True)
+        self._heartbeats.cancel()
+        await asyncio.gather(self._heartbeats, return_exceptions=True)
         self._fail_replies()
         with contextlib.suppress(GatewayAwayError):
             async with _translate_errors(), asyncio.timeout(CLOSE_WITHIN):
@@ -133,8 +133,8 @@ class Session:
             await self._socket.send_bytes(encode(message))
 
     async def confirm(self) -> None:
-        """Send a receipt: a sign of life with the number of the newest processed change; raise ``GatewayAwayError``."""
-        await self.send(Receipt(sequence=self.processed_fn()))
+        """Send a heartbeat with the number of the newest processed change; raise ``GatewayAwayError``."""
+        await self.send(Heartbeat(sequence=self.processed_fn()))
 
     async def request(self, message: Request) -> Reply:
         """Send ``message`` and return its reply; requires that ``messages`` is being iterated concurrently.
@@ -191,7 +191,7 @@ class Session:
             if not reply.done():
                 reply.set_exception(_connection_lost())
 
-    async def _send_receipts(self) -> None:
+    async def _send_heartbeats(self) -> None:
         with contextlib.suppress(GatewayAwayError):  # ``messages`` raises it too
             while True:
                 await asyncio.sleep(RECEIPT_EVERY)

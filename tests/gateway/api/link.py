@@ -10,7 +10,7 @@ from process_cosmos_gateway.contract.alerts import Transition
 from process_cosmos_gateway.contract.codec import decode, encode
 from process_cosmos_gateway.contract.identifiers import Position, Ulid
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FromGateway, FromHomeAssistant
-from process_cosmos_gateway.contract.session import HomeAssistantHello, Receipt
+from process_cosmos_gateway.contract.session import Heartbeat, HomeAssistantHello
 
 RUN = Ulid("01KAQ7B2Z8M4T6V9C3D5F7G9HJ")
 SECONDS = 30
@@ -43,7 +43,7 @@ class Link:
                 frame = await self.socket.receive()
                 assert frame.type is WSMsgType.TEXT, f"the session ended: {frame}"
                 message = decode(frame.data, FROM_GATEWAY)
-                if beats or message != Receipt():
+                if beats or message != Heartbeat():
                     return message
 
     async def end(self) -> int | None:

@@ -11,7 +11,7 @@ from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Position
 from process_cosmos_gateway.contract.messages import FromHomeAssistant
 from process_cosmos_gateway.contract.pairing import PairingRequest
-from process_cosmos_gateway.contract.session import GatewayHello, Receipt, Refused
+from process_cosmos_gateway.contract.session import GatewayHello, Heartbeat, Refused
 
 from .link import RUN, hello
 from .services import ServerHarness, serving
@@ -59,7 +59,7 @@ async def test_the_gateway_hello_contains_the_applied_position(server: ServerHar
         (hello(schema=0, min_schema=0), Code.SCHEMA_TOO_OLD),
         (hello(schema=7, min_schema=7), Code.SCHEMA_TOO_NEW),
         (hello(instance="another home"), Code.OTHER_HOME_ASSISTANT),
-        (Receipt(), Code.MALFORMED),
+        (Heartbeat(), Code.MALFORMED),
     ],
 )
 async def test_an_unsuitable_hello_is_refused_with_the_reason(

@@ -72,7 +72,7 @@ async def page(
 ) -> AsyncIterator[PageClient]:
     status = FakeStatus()
     status_page = page_of(status, tmp_path, unused_tcp_port, broker, peer)
-    limits = Limits(hello=SECONDS, silence=SECONDS, caught_up=SECONDS, receipt=0.05, status=SECONDS)
+    limits = Limits(hello=SECONDS, silence=SECONDS, caught_up=SECONDS, heartbeat=0.05, status=SECONDS)
     async with serving(tmp_path, unused_tcp_port, limits, status_page) as server:
         yield PageClient(server, status, tmp_path)
 

@@ -17,7 +17,7 @@ from process_cosmos_gateway.contract.destinations import (
 from process_cosmos_gateway.contract.devices import Device, Snapshot, Subscribe, ValueChanged, WriteProperty
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Position
-from process_cosmos_gateway.contract.session import Receipt, Result
+from process_cosmos_gateway.contract.session import Committed, Heartbeat, Result
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 
 from .link import RUN, SECONDS, transition
@@ -42,7 +42,7 @@ async def test_a_status_is_sent_again_only_when_more_than_ages_changed(server: S
     for _ in range(3):
         await link.next()
     for _ in range(3):
-        assert await link.next(beats=True) == Receipt()
+        assert await link.next(beats=True) == Heartbeat()
     server.backend.rejected_count = 1
     status = await link.next()
     assert isinstance(status, Status)
@@ -64,7 +64,7 @@ async def test_no_device_messages_are_sent_before_subscribing(server: ServerHarn
     link = await server.open()
     server.feed.publish(ValueChanged(sequence=0, device="leak", property="wet", value=True, age=0.0))
     await link.send(transition(4))
-    assert await link.next() == Receipt(position=Position(run=RUN, n=4))
+    assert await link.next() == Committed(position=Position(run=RUN, n=4))
 
 
 def write(number: int = 1) -> WriteProperty:

@@ -12,7 +12,7 @@ from process_cosmos_gateway.contract.codec import MAX_FRAME, encode
 from process_cosmos_gateway.contract.devices import MissedChangesReport, Subscribe, ValueChanged
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Position
-from process_cosmos_gateway.contract.session import Receipt, Refused, Result, Stopping
+from process_cosmos_gateway.contract.session import Committed, Heartbeat, Refused, Result, Stopping
 from tests.gateway.alerts.parts import alert, leak_opened
 from tests.hostile import nested
 
@@ -22,12 +22,12 @@ from .services import SITE, ServerHarness, serving
 
 async def test_heartbeats_are_sent_unprompted(server: ServerHarness) -> None:
     link = await server.open()
-    assert [await link.next(beats=True) for _ in range(3)] == [Receipt()] * 3
+    assert [await link.next(beats=True) for _ in range(3)] == [Heartbeat()] * 3
 
 
 async def test_every_frame_counts_as_contact(server: ServerHarness) -> None:
     link = await server.open()
-    await link.send(Receipt(), Receipt(), CaughtUp())
+    await link.send(Heartbeat(), Heartbeat(), CaughtUp())
     await server.until(lambda: server.alerts.contacts == 3)
 
 
@@ -35,7 +35,7 @@ async def test_transitions_are_applied_in_order_and_each_is_confirmed(server: Se
     link = await server.open()
     await link.send(*map(transition, range(4, 60)), CaughtUp(), Result(id="cloud/1"))
     for n in range(4, 60):
-        assert await link.next() == Receipt(position=Position(run=RUN, n=n))
+        assert await link.next() == Committed(position=Position(run=RUN, n=n))
     await server.until(lambda: len(server.alerts.calls) == 59)
     assert server.alerts.calls == ["opened", *range(4, 60), "caught up", Result(id="cloud/1")]
 
@@ -47,7 +47,7 @@ async def test_a_transition_with_data_nested_too_deeply_is_applied_with_the_data
     await link.socket.send_bytes(encode(deep).replace(b'"HERE"', nested(253)))
     await link.send(transition(5))
     for n in (4, 5):
-        assert await link.next() == Receipt(position=Position(run=RUN, n=n))
+        assert await link.next() == Committed(position=Position(run=RUN, n=n))
 
 
 async def test_transitions_that_arrive_during_a_write_share_the_next_write(server: ServerHarness) -> None:
@@ -59,7 +59,7 @@ async def test_transitions_that_arrive_during_a_write_share_the_next_write(serve
     await server.until(lambda: server.alerts.contacts == 8)
     server.alerts.gate.set()
     for n in range(4, 11):
-        assert await link.next() == Receipt(position=Position(run=RUN, n=n))
+        assert await link.next() == Committed(position=Position(run=RUN, n=n))
     assert server.alerts.calls == ["opened", *range(4, 10), "caught up", 10]
     assert server.alerts.commits == 3
 
@@ -67,7 +67,7 @@ async def test_transitions_that_arrive_during_a_write_share_the_next_write(serve
 async def test_text_frames_are_accepted(server: ServerHarness) -> None:
     link = await server.open()
     await link.socket.send_str(encode(transition(4)).decode())
-    assert await link.next() == Receipt(position=Position(run=RUN, n=4))
+    assert await link.next() == Committed(position=Position(run=RUN, n=4))
 
 
 async def test_beyond_sixteen_unanswered_the_server_stops_reading(server: ServerHarness) -> None:
@@ -80,7 +80,7 @@ async def test_beyond_sixteen_unanswered_the_server_stops_reading(server: Server
     assert server.alerts.contacts == MOST_UNANSWERED + 1
     server.alerts.gate.set()
     for n in range(100):
-        assert await link.next() == Receipt(position=Position(run=RUN, n=n))
+        assert await link.next() == Committed(position=Position(run=RUN, n=n))
 
 
 async def test_after_a_failed_write_nothing_more_is_applied(server: ServerHarness) -> None:
@@ -105,7 +105,7 @@ async def test_a_new_session_ends_the_old_one_first(server: ServerHarness) -> No
     server.alerts.gate.set()
     await old.end()
     await new.send(transition(5))
-    assert await new.next() == Receipt(position=Position(run=RUN, n=5))
+    assert await new.next() == Committed(position=Position(run=RUN, n=5))
     assert server.alerts.calls == ["opened", "closed", "opened", 5]
 
 
@@ -147,7 +147,7 @@ async def test_changes_sent_but_never_read_are_reported_in_the_next_session(serv
     server.feed.publish(change(value=True))
     while not isinstance(received := await link.next(), ValueChanged):
         pass
-    await link.send(Receipt(sequence=received.sequence))
+    await link.send(Heartbeat(sequence=received.sequence))
     server.feed.publish(change(value=False))
     await link.socket.close()  # reads and drops pending frames
     assert [each.value for each in (await subscribe(await server.open())).changes] == [False]
@@ -160,7 +160,7 @@ async def test_a_stopping_home_assistant_confirms_nothing(server: ServerHarness)
     server.feed.publish(change(value=True))
     while not isinstance(received := await link.next(), ValueChanged):
         pass
-    await link.send(Receipt(sequence=received.sequence))
+    await link.send(Heartbeat(sequence=received.sequence))
     await server.until(lambda: server.alerts.contacts == 3)
     assert [each.value for each in (await subscribe(await server.open())).changes] == [True]
 
@@ -190,7 +190,7 @@ async def test_an_invalid_request_is_answered_and_the_session_continues(server: 
     assert result.problem
     assert result.problem.message == "$.device: must be a string"
     await link.send(transition(4))
-    assert await link.next() == Receipt(position=Position(run=RUN, n=4))
+    assert await link.next() == Committed(position=Position(run=RUN, n=4))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ async def test_an_invalid_frame_that_cannot_be_answered_ends_the_session(server:
 async def test_a_frame_of_one_mebibyte_is_accepted(server: ServerHarness) -> None:
     link = await server.open()
     await link.socket.send_bytes(encode(transition(4)).ljust(MAX_FRAME))
-    assert await link.next() == Receipt(position=Position(run=RUN, n=4))
+    assert await link.next() == Committed(position=Position(run=RUN, n=4))
 
 
 async def test_a_longer_frame_ends_the_session(server: ServerHarness) -> None:

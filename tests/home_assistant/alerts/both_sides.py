@@ -22,7 +22,7 @@ from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.destinations import EventKind
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.messages import FROM_HOME_ASSISTANT
-from process_cosmos_gateway.contract.session import GatewayHello, Receipt, Result
+from process_cosmos_gateway.contract.session import Committed, GatewayHello, Result
 from process_cosmos_gateway.outbox import Delivered, Outbox
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, new_ulids
@@ -143,7 +143,7 @@ class Link:
         self._site = site
         self._gateway = gateway
         self._left = 0
-        self._receipts: list[Receipt] = []
+        self._committed: list[Committed] = []
         self.up = False
 
     async def connect(self, messages: int, *, receipts_lost: bool = False) -> None:
@@ -176,20 +176,22 @@ class Link:
         """Cut the session; undelivered messages are lost."""
         if self.up:
             self.up = False
-            self._receipts.clear()
+            self._committed.clear()
             self._gateway.alerts.session_closed(announced=False)
             self._site.alerts.gateway_sync.async_session_closed()
 
     async def deliver_messages(self) -> None:
         """Deliver all messages until neither side sends any more."""
         await self._site.settle()
-        while self.up and (self._receipts or self._gateway.sent):
-            messages: list[Receipt | Notified | Propose] = [*self._receipts, *self._gateway.sent]
-            self._receipts.clear()
+        while self.up and (self._committed or self._gateway.sent):
+            messages: list[Committed | Notified | Propose] = [*self._committed, *self._gateway.sent]
+            self._committed.clear()
             self._gateway.sent.clear()
             for message in messages:
                 arrived = decode(codec.encode(message), FROM_GATEWAY)
-                assert isinstance(arrived, session_messages.Receipt | alert_messages.Notified | alert_messages.Propose)
+                assert isinstance(
+                    arrived, session_messages.Committed | alert_messages.Notified | alert_messages.Propose
+                )
                 if self.up:
                     await self._site.alerts.gateway_sync.async_receive(arrived)
                     await self._site.settle()
@@ -209,7 +211,7 @@ class Link:
         match codec.decode(encode(message), FROM_HOME_ASSISTANT):
             case Transition() as transition:
                 await alerts.apply(transition)
-                self._receipts.append(Receipt(position=transition.position))
+                self._committed.append(Committed(position=transition.position))
             case CaughtUp():
                 await alerts.caught_up()
             case Result() as result:

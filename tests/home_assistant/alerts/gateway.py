@@ -15,7 +15,7 @@ from custom_components.process_cosmos.contract.alerts import (
 from custom_components.process_cosmos.contract.codec import decode, encode
 from custom_components.process_cosmos.contract.identifiers import NotificationKey, Position, Ulid
 from custom_components.process_cosmos.contract.messages import FROM_HOME_ASSISTANT, FromHomeAssistant
-from custom_components.process_cosmos.contract.session import GatewayHello, Receipt, Result
+from custom_components.process_cosmos.contract.session import Committed, GatewayHello, Result
 from tests.home_assistant.alerts.site import Site
 
 GATEWAY = Ulid("01JD000000000000000000000G")
@@ -94,9 +94,10 @@ class Gateway:
             if change.requests is not None:
                 self.requests[change.alert.id] = change.requests
 
-    async def send_receipt(self) -> None:
-        """Send a receipt for the current cursor."""
-        await self.site.alerts.gateway_sync.async_receive(Receipt(position=self.cursor))
+    async def send_committed(self) -> None:
+        """Confirm all transitions up to the current cursor."""
+        assert self.cursor
+        await self.site.alerts.gateway_sync.async_receive(Committed(position=self.cursor))
         await self.site.settle()
 
     async def report_outcome(self, key: NotificationKey, *, reached: bool, age: float = 0.0) -> None:

@@ -106,7 +106,7 @@ async def test_a_restored_alert_notifies_at_once_while_the_gateway_is_available(
     await linked.crash_after("start")
     await gateway.connect()
     for _ in range(10):
-        await gateway.send_receipt()
+        await gateway.send_committed()
         await linked.pass_time(timedelta(seconds=1), seconds=1)
     assert len(anna.notifications) == 1
 
@@ -182,7 +182,7 @@ async def test_compaction_removes_all_state_of_expired_alerts(linked: Site, gate
         await gateway.propose(raised["id"], None, number=number)
         await linked.call("resolve", alert=raised["id"])
     await linked.until(lambda: gateway.log.count(TransitionKind.RESOLVED) == 6)
-    await gateway.send_receipt()
+    await gateway.send_committed()
     linked.freezer.tick(timedelta(days=31))
     await linked.alerts._async_compact()
     state = linked.alerts._journal.state

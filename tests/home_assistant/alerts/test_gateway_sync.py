@@ -99,7 +99,7 @@ async def test_a_level_that_reached_nobody_makes_requests_due_earlier_and_never_
     assert gateway.requests[raised["id"]][0].due_in == pytest.approx(0, abs=1)
     anna.away = ben.away = False
     for _ in range(10):
-        await gateway.send_receipt()
+        await gateway.send_committed()
         await linked.pass_time(seconds=10)
     assert gateway.log[4:] == []
 
@@ -123,12 +123,12 @@ async def test_the_gateway_is_away_two_seconds_after_its_last_receipt(linked: Si
     gateway_sync = linked.alerts.gateway_sync
     assert gateway_sync.away_since is None
     await linked.pass_time(timedelta(seconds=1), seconds=1)
-    await gateway.send_receipt()
+    await gateway.send_committed()
     await linked.pass_time(timedelta(seconds=1), seconds=1)
     assert gateway_sync.away_since is None
     await linked.pass_time(timedelta(seconds=1), seconds=2)
     assert gateway_sync.away_since is not None
-    await gateway.send_receipt()
+    await gateway.send_committed()
     assert gateway_sync.away_since is None
 
 
@@ -379,7 +379,7 @@ async def test_closed_alerts_are_deleted_after_30_days_unless_the_gateway_still_
     await linked.reload()
     assert linked.alerts.get(first["id"])  # no gateway has it yet
     await gateway.connect()
-    await gateway.send_receipt()
+    await gateway.send_committed()
     kept = await linked.raise_alert()
     await linked.pass_time(timedelta(days=1), days=1)
     await linked.until(lambda: linked.alerts.get(first["id"]) is None)

@@ -29,9 +29,10 @@ from process_cosmos_gateway.contract.pairing import OneTimeLine, Paired, Pairing
 from process_cosmos_gateway.contract.session import (
     MIN_SCHEMA,
     SCHEMA,
+    Committed,
     GatewayHello,
+    Heartbeat,
     HomeAssistantHello,
-    Receipt,
     Refused,
     Result,
 )
@@ -171,7 +172,7 @@ class Home:
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         while True:
             match await _next(socket):
-                case Receipt(position=position) if position is not None:
+                case Committed(position=position):
                     self._confirm(position.n)
                     self._news.set()
                 case Status() as status:
@@ -203,7 +204,7 @@ class Home:
 
     async def _beat(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         while True:
-            await socket.send_bytes(encode(Receipt()))
+            await socket.send_bytes(encode(Heartbeat()))
             await asyncio.sleep(_BEAT_SECONDS)
 
     def _confirm(self, number: int) -> None:
