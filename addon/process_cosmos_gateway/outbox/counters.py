@@ -68,6 +68,7 @@ def read_backlogs(transaction: Transaction) -> Backlogs:
 
 def json_array(values: Sequence[int] | Sequence[str]) -> str:
     """Return ``values`` as a JSON array for SQLite's ``json_each``."""
+    # One bound value keeps the statement's text constant, and SQLite limits the number of variables, not their length.
     return orjson.dumps(values).decode()
 
 

@@ -46,6 +46,7 @@ def read_depths(transaction: Transaction, context: EnqueueContext) -> Depths:
 
 
 def _oldest_accepted_at(transaction: Transaction) -> dict[Priority, float]:
+    # The lowest number is the oldest event: ``min(accepted_at)`` has no index and would scan the queue.
     statements = {priority: each.oldest_accepted_at for priority, each in STATEMENTS.items()}
     statements[Priority.READING] = "SELECT accepted_at FROM outbox_reading ORDER BY sequence LIMIT 1"
     return {priority: row[0] for priority, statement in statements.items() for row in transaction.rows(statement)}

@@ -91,6 +91,7 @@ def fetch_deliveries(transaction: Transaction, request: FetchRequest) -> FetchRe
     result.needs_batch = reading_batches.needs_batch(transaction, request.destination)
     batch = reading_batches.read_batch(transaction, request.destination, request.site)
     result.damaged += ((Priority.READING, sequence) for sequence in batch.damaged)
+    # A destination has one batch at a time: the next one is created when the batch in flight is settled.
     if batch.delivery is not None and request.allows(batch.delivery) and Priority.READING not in request.in_flight:
         result.waiting[Priority.READING] = [batch.delivery]
     expired = overflow_queue.has_expired_events(transaction, request.now)
@@ -108,9 +109,11 @@ def _fetch_priority(
     if not cursor:
         return []
     if request.in_flight:
+        # Exceptions lie behind the cursor, so ``in_flight`` cannot exclude them: one could be sent a second time.
         if transaction.rows(statements.has_exceptions, request.destination):
             return []
         cursor = [(max(cursor[0][0], request.in_flight.get(priority, 0)),)]
+    # More than ``limit``, because failed events that are backing off must not hide later ones whose retry is due.
     limit_failed = request.limit + request.limits.unsettled
     busy = [key for event_priority, key in request.busy if event_priority is priority]
     failed = transaction.rows(
@@ -160,6 +163,7 @@ def _fetch_untried(  # noqa: PLR0917 - one query
             limit=request.limit - len(rows),
         )
         rows += found
+        # The last range still grows, so its keys are not recorded.
         if not found and number < newest // WIDTH:
             request.key_ranges.record_keys(transaction, priority, number, destination, cursor)
     return rows

@@ -57,6 +57,7 @@ def enqueue_events(
     entries = [(encoded, context.destinations.receivers(encoded.event.kind, encoded.event.only)) for encoded in events]
     refused = _refused_events(transaction, entries, context)
     accepted = [entry for index, entry in enumerate(entries) if index not in refused] if refused else entries
+    # A refused event leaves no id: otherwise its repeat would count as a duplicate, and the event would be lost.
     ids = [(encoded.event.id, encoded.body) for encoded, _ in accepted]
     added = known_ids.remember_ids(transaction, ids, context.destinations.counters, context.limits, context.free)
     known_ids.record_newest_own_id(transaction, [encoded.event.id for encoded, _ in accepted if encoded.event.is_own])
@@ -132,6 +133,7 @@ def _enqueue(
             _enqueue_urgent_event(transaction, encoded, receivers, context)
         return
     destinations = context.destinations
+    # Taken before the insert: a backlog that is kept may stay as large as it was, but must not grow.
     before = {name: destinations.backlog_bytes[name, priority] for name in destinations.kinds}
     insert_events(transaction, priority, entries, context.now, destinations)
     share = share_per_destination(context.limits.quota[priority], len(destinations.kinds))
@@ -160,6 +162,7 @@ def _enqueue_urgent_event(
     if waiting:
         sequence = insert_events(transaction, Priority.URGENT, [(encoded, waiting)], context.now, destinations)
         for name in full:
+            # The row serves all destinations; this one gets the event from its overflow queue, and would get it twice.
             transaction.run("INSERT INTO outbox_skip VALUES (?, ?, ?)", name, Priority.URGENT, sequence)
 
 
@@ -187,6 +190,7 @@ def insert_events(
             add_to_backlog(transaction, name, priority, len(sizes), sum(sizes))
             destinations.backlog_bytes[name, priority] += sum(sizes)
         else:
+            # A cursor left behind would make the next fetch scan these rows, and keep ``delete_settled_below`` back.
             transaction.run(statements.skip_unwanted, last=last, before=last - len(entries), destination=name)
     return last
 

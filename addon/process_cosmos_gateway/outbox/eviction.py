@@ -30,6 +30,7 @@ def reduce_backlog(transaction: Transaction, destination: str, marks: Watermarks
         older = transaction.rows(statements.older_of_slot, destination=destination, slot=slot)
         drop_events(transaction, destination, Priority.CHANGE, older, DropReason.SUPERSEDED)
     if size() > marks.high:
+        # Only among the oldest: urgent events wait while the one writer would search the whole backlog.
         some = transaction.rows(statements.superseded_among_oldest, destination=destination, limit=_ROWS_PER_STEP)
         drop_events(transaction, destination, Priority.CHANGE, some, DropReason.SUPERSEDED)
     while (waiting := size()) > marks.high:
@@ -57,6 +58,7 @@ def drop_events(
         return
     statements = STATEMENTS[priority]
     sequences = json_array([sequence for sequence, _ in rows])
+    # Both marks precede ``delete_settled``, which deletes only rows that no destination waits for.
     transaction.run(statements.settle_exceptions, destination, sequences)
     transaction.run(statements.mark_skipped, destination=destination, sequences=sequences)
     add_to_backlog(transaction, destination, priority, -len(rows), -sum(size for _, size in rows))

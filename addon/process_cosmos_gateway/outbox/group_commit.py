@@ -53,9 +53,11 @@ class GroupCommit:
         try:
             while self._pending:
                 batch, self._pending = self._pending, []
+                # A predecessor within this batch has no outcome yet: ``enqueue_events`` refuses its successors itself.
                 if batch := [each for each in batch if each.after is None or not each.fail_with_predecessor()]:
                     await self._commit_batch(batch)
         finally:
+            # No await lies between the last look at the list and this line, so no submission is left behind.
             self._task = None
 
     async def _commit_batch(self, batch: Sequence[_Submission]) -> None:

@@ -35,6 +35,7 @@ class KeyRanges:
         rows = transaction.rows(
             STATEMENTS[priority].untried_keys, destination=destination, cursor=cursor, begin=begin, end=begin + WIDTH
         )
+        # The same keys recur in many ranges; interned, each is in memory once.
         self._keys[priority, number] = frozenset(intern(key) for (key,) in rows)
 
     def forget_before(self, priority: Priority, number: int) -> None:

@@ -46,6 +46,8 @@ def remember_ids(
     """
     generation = counters["id_generation"]
     rows = [(event, blake2b(body, digest_size=8).digest(), generation) for event, body in events]
+    # Usually all ids are new, and the fast multi-row insert is enough. It does not tell which rows were ignored, so
+    # otherwise it is undone and repeated row by row.
     transaction.run("SAVEPOINT ids")
     new = transaction.insert(_INSERT, rows)
     if new == len(rows):
@@ -112,6 +114,7 @@ def _sweep_chunk(transaction: Transaction, oldest: int) -> None:
     )
     add_to_counter(transaction, "id", -deleted)
     add_to_counter(transaction, "forgotten", deleted)
+    # Committed with the deletions, so that the sweep continues after a crash where it was.
     transaction.run("UPDATE outbox_id_sweep SET id = ?", until if end else "")
     if not end:
         add_to_counter(transaction, "id_oldest", 1)

@@ -21,10 +21,12 @@ def append_event(  # noqa: PLR0917 - the row, and the limit
     if read_counter(transaction, "overflow_bytes") + len(body) > max_bytes:
         drop_expired(transaction, now)
     if read_counter(transaction, "overflow_bytes") + len(body) > max_bytes:
+        # Notification requests and states of the same alert do not replace each other.
         superseded = delete_rows(
             transaction, "destination = ? AND key = ? AND asked = ?", destination, event.key, for_one
         )
         count_drops(transaction, Priority.URGENT, DropReason.SUPERSEDED, superseded)
+    # Appended even if the limit is still exceeded: an urgent event of an alert is never refused.
     expires = None if event.expires_at is None else event.expires_at.timestamp()
     transaction.run(
         "INSERT INTO outbox_overflow"
@@ -97,9 +99,11 @@ def move_to_queue(transaction: Transaction, destination: str, limits: Limits) ->
     )
     insert = STATEMENTS[Priority.URGENT].insert + "(?, ?, ?, ?, ?, ?, NULL, 0, ?, ?, ?, ?)"
     for size, row, identifier, kind_of, kind, subject, key, accepted_at, expires, checksum, body in rows:
+        # A smaller event further behind must not overtake this one.
         if events and size > room:
             return
         events, room = events + 1, room - size
+        # For this destination only: the others have the event in a row of their own.
         values = (identifier, kind_of, kind, subject, key, destination, accepted_at, expires, checksum, body)
         transaction.run(insert, *values)
         delete_rows(transaction, "number = ?", row)

@@ -16,6 +16,7 @@ _MAX_TOTAL = 2048 * MB
 _FREE_DIVISOR = 5
 _MIN_QUOTAS = {Priority.URGENT: 64 * MB, Priority.CHANGE: 16 * MB, Priority.READING: 16 * MB}
 _WEIGHTS = {Priority.URGENT: 2, Priority.CHANGE: 3, Priority.READING: 5}
+# A filling disk refuses readings first, then changes; the reserve itself is left to urgent events.
 _RESERVE_FACTORS = {Priority.URGENT: 0, Priority.CHANGE: 2, Priority.READING: 3}
 _MARGIN_DIVISOR = 50
 _MIN_ID_BYTES = 4 * MB
@@ -49,6 +50,7 @@ def current_quotas(
     """
     waiting: dict[str, int] = dict.fromkeys(Priority, 0)
     for (_, priority), size in backlogs.items():
+        # One row serves all destinations, so the disk holds about as much as the longest backlog.
         waiting[priority] = max(size, waiting[priority])
     quotas = {**default_quotas(free + sum(waiting.values())), **fixed}
     keeps_backlog = frozenset({Priority.CHANGE, Priority.READING} - fixed.keys())

@@ -95,6 +95,7 @@ def _drop_oldest_readings(transaction: Transaction, destination: str, marks: Wat
     waiting, size = read_backlog(transaction, destination, Priority.READING)
     excess = -(-(size - marks.low) // READING_BYTES)
     [(cursor,)] = transaction.rows(_SELECT_CURSOR, destination)
+    # Numbers have gaps where damaged readings were removed, so rows are counted.
     last = transaction.rows(
         "SELECT max(sequence) FROM ("
         "  SELECT sequence FROM outbox_reading WHERE sequence > ? ORDER BY sequence LIMIT ?)",
@@ -128,6 +129,7 @@ def delete_settled_readings(transaction: Transaction) -> None:
         "SELECT min(sequence) FROM outbox_cursor WHERE priority = 'reading'"
         " AND destination IN (SELECT destination FROM outbox_kind WHERE kind = 'reading')"
     )
+    # NULL: there is no subscriber left, so no reading is kept.
     deleted = transaction.run("DELETE FROM outbox_reading WHERE ?1 IS NULL OR sequence <= ?1", last)
     add_to_counter(transaction, Priority.READING, -deleted)
 
@@ -218,6 +220,7 @@ def read_batch(transaction: Transaction, destination: str, site: Ulid) -> NextBa
     if not batches:
         return NextBatch()
     [(identifier, first, last, failures)] = batches
+    # LEFT JOIN: a reading without its series fails its checksum, instead of being missing from the batch unnoticed.
     rows = transaction.rows(
         "SELECT device, property, unit, time, value, accepted_at, sequence, checksum"
         " FROM outbox_reading LEFT JOIN outbox_series ON number = series"
@@ -228,6 +231,7 @@ def read_batch(transaction: Transaction, destination: str, site: Ulid) -> NextBa
     damaged = [row[6] for row in rows if _checksum(*row[:6]) != row[7]]
     if damaged or not rows:
         return NextBatch(damaged=damaged)
+    # Nothing here may depend on the time of sending: a retry must have the same bytes under the same id.
     document = {
         "specversion": "1.0",
         "id": identifier,

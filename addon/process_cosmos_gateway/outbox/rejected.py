@@ -63,6 +63,7 @@ def requeue(transaction: Transaction, numbers: Collection[int] | None, now: floa
         for number, destination, was, identifier, kind_of, kind, subject, key, rejected_body in rows:
             priority = Priority.URGENT if was == Priority.URGENT else Priority.CHANGE
             body = _mark_replayed(rejected_body)
+            # Without a slot and an expiry time: no newer value supersedes an event that a person has asked for.
             values = (identifier, kind_of, kind, subject, key, destination, None, 1, now, None, zlib.crc32(body), body)
             transaction.run(STATEMENTS[priority].insert + f"({', '.join('?' * len(values))})", *values)
             add_to_counter(transaction, priority, 1)
@@ -70,6 +71,7 @@ def requeue(transaction: Transaction, numbers: Collection[int] | None, now: floa
             last = number
         sent += len(rows)
     delete_rejected(transaction, numbers)
+    # Without ``insert_events``, nothing has moved the cursors of the other destinations past these rows yet.
     for statements in STATEMENTS.values():
         for (name,) in transaction.rows("SELECT name FROM outbox_destination"):
             transaction.run(statements.advance_cursor, destination=name, reached=0)

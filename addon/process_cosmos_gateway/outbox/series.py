@@ -24,6 +24,7 @@ def read_used_series(transaction: Transaction, after: int) -> tuple[set[int], in
 
 def delete_unused_series(transaction: Transaction, used: Collection[int], until: int) -> int:
     """Delete at most 1,000 series not in ``used`` nor used by a reading above ``until``; return how many."""
+    # Readings stored since the scan have numbers above ``until``; their series are in use too.
     return transaction.run(
         """DELETE FROM outbox_series WHERE number IN (
              SELECT number FROM outbox_series WHERE number NOT IN (SELECT value FROM json_each(?))

@@ -41,6 +41,7 @@ def settle_deliveries(
         delivered,
         destination,
     )
+    # The destination was removed while the delivery was in flight.
     if not known:
         return ()
     after: int = known[0][0]
@@ -79,6 +80,7 @@ def _settle_contiguous(
     transaction.run(statements.advance_cursor, destination=destination, reached=sequences[-1])
     transaction.run(statements.delete_passed_skips, destination=destination)
     add_to_backlog(transaction, destination, priority, -events, -sum(size for _, size in rows))
+    # A range of rowids: no row is examined. It stops short where another destination is further behind.
     deleted = transaction.run(statements.delete_settled_below)
     if deleted < events:
         deleted += len(transaction.rows(statements.delete_settled, json_array(sequences)))
@@ -90,6 +92,7 @@ def _settle_each(
     transaction: Transaction, priority: Priority, results: Sequence[Settlement], progress: Progress
 ) -> Sequence[Settlement]:
     statements, destination = STATEMENTS[priority], progress.destination
+    # Read first: after the following statements these events no longer count as pending.
     pending: dict[int, int] = dict(
         transaction.rows(
             statements.pending,
@@ -97,6 +100,7 @@ def _settle_each(
             sequences=json_array([delivery.sequence for delivery, _ in results]),
         )
     )
+    # Before the results: a failure is counted in the row of the exception that this creates.
     _advance_cursor(transaction, priority, results, progress)
     applied = [_apply_result(transaction, each, progress) for each in results]
     settled = [delivery.sequence for delivery, result in applied if not isinstance(result, Failed)]
@@ -129,6 +133,7 @@ def _advance_cursor(
             destination=destination,
             cursor=cursor,
             reached=reached,
+            # So that a delivery in the same settlement turns a failure into a strike.
             delivered=progress.before,
             settled=json_array(settled),
         )
@@ -150,6 +155,7 @@ def _apply_result(transaction: Transaction, settlement: Settlement, progress: Pr
             return settlement
         result = result.as_poison(max_strikes)
     if isinstance(result, Rejected):
+        # The copy precedes ``delete_settled``, which deletes the original; both are in one transaction.
         rejected = transaction.run(
             statements.copy_to_rejected,
             progress.destination,

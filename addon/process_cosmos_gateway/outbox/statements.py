@@ -31,6 +31,8 @@ _PENDING = """(
   OR sequence IN (
     SELECT sequence FROM outbox_exception WHERE destination = :destination AND priority = '<priority>'))"""
 
+# Bounded by numbers, because LIMIT would first scan all events of blocked keys. SQLite never reorders a CROSS JOIN:
+# the few numbers are found first, and each row is then read by its rowid.
 _UNTRIED = """FROM (
   SELECT sequence FROM outbox_exception
   WHERE destination = :destination AND priority = '<priority>' AND failures = 0
@@ -62,6 +64,7 @@ WHERE priority = '<priority>' AND sequence = :before AND destination = :destinat
 
     cursor: str = "SELECT sequence FROM outbox_cursor WHERE destination = ? AND priority = '<priority>'"
 
+    # The last number ever used, which the table itself does not hold once it is empty.
     begin_at_end: str = """
 INSERT INTO outbox_cursor VALUES
   (?, '<priority>', ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'outbox_<priority>'), 0))"""
@@ -112,6 +115,7 @@ SELECT :destination, '<priority>', sequence, :delivered FROM outbox_<priority> A
 WHERE sequence > :cursor AND sequence <= :reached AND <wanted> AND NOT <skipped>
   AND sequence NOT IN (SELECT value FROM json_each(:settled))"""
 
+    # Also passes the events that the destination does not receive: the next fetch would scan them again.
     advance_cursor: str = """
 UPDATE outbox_cursor SET sequence = max(sequence, :reached, coalesce(
   (SELECT sequence - 1 FROM outbox_<priority> AS queue
@@ -129,6 +133,7 @@ WHERE sequence IN (SELECT value FROM json_each(:sequences))
 DELETE FROM outbox_skip WHERE destination = :destination AND priority = '<priority>' AND sequence <= (
   SELECT sequence FROM outbox_cursor WHERE destination = :destination AND priority = '<priority>')"""
 
+    # The list of destinations makes the primary key usable, which begins with the destination.
     delete_marks: str = """
 DELETE FROM outbox_<mark>
 WHERE destination IN (SELECT name FROM outbox_destination) AND priority = '<priority>' AND sequence = ?"""
@@ -150,6 +155,7 @@ INSERT INTO outbox_rejected
   (destination, priority, code, message, reply, attempts, rejected_at, id, type, kind, subject, key, body)
 SELECT ?, '<priority>', ?, ?, ?, ?, ?, id, type, kind, subject, key, body FROM outbox_<priority> WHERE sequence = ?"""
 
+    # All destinations have settled what lies below the lowest cursor and the lowest exception; 9e18: no exception.
     delete_settled_below: str = """
 DELETE FROM outbox_<priority> WHERE sequence <= min(
   (SELECT min(sequence) FROM outbox_cursor WHERE priority = '<priority>'),

@@ -41,6 +41,7 @@ def _recount_backlog(transaction: Transaction, name: str, *, keeps_readings: boo
     if not keeps_readings:
         transaction.run("INSERT OR REPLACE INTO outbox_backlog VALUES (?, ?, 0, 0)", name, Priority.READING)
     for priority, statements in STATEMENTS.items():
+        # A scan, which only a change of the subscriptions needs: many events start or stop being pending at once.
         [(events, size)] = transaction.rows(statements.pending_totals, destination=name)
         transaction.run("INSERT OR REPLACE INTO outbox_backlog VALUES (?, ?, ?, ?)", name, priority, events, size)
 
