@@ -30,6 +30,7 @@ def make_backup(folder: Path, vfs: str | None = None) -> Path:
 
 def _make_backup(folder: Path, vfs: str | None) -> Path:
     size = sum(file.stat().st_size for file in folder.glob(f"{schema.FILE}*") if file.suffix in _LIVE)
+    # The copy may take as much space as the database and its log, and the gateway continues to accept events meanwhile.
     if free_bytes(folder) < size + 3 * RESERVE:
         raise StoreError(
             "the database was not copied for the backup: too little disk space would be left for urgent events"
@@ -45,6 +46,7 @@ def _make_backup(folder: Path, vfs: str | None) -> Path:
     finally:
         connection.close()
     sync_file(draft)
+    # Renamed only once it is on disk: a crash or a full disk leaves the previous copy usable.
     draft.replace(copy)
     sync_folder(copy.parent)
     return copy
@@ -72,6 +74,7 @@ def adopt(path: Path, ulid_fn: schema.UlidFn, vfs: str | None) -> bool:
     connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:
         with connection:
+            # A copy has no log: with the mark it would count as a database that lost its newest commits.
             connection.execute("DELETE FROM meta WHERE key = ?", (wal.KEY,))
             connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (ulid_fn(),))
             connection.execute(schema.SCHEMA.with_name("restored.sql").read_text("utf-8"))

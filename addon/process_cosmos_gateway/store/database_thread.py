@@ -129,6 +129,7 @@ class DatabaseThread:
 
     def _transact(self, batch: Sequence[Job]) -> Sequence[JobResult | Exception]:
         outcomes = self._try_transaction(batch) if self._problem is None else ()
+        # Asked after the commit: one that went into a deleted file must not be acknowledged.
         self._problem = self._problem or self._hooks.problem_fn()
         return outcomes if self._problem is None else [StoreError(self._problem) for _ in batch]
 

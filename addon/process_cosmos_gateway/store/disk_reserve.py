@@ -73,6 +73,7 @@ class DiskReserve:
             draft = self._file.with_suffix(".new")
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600)
             try:
+                # A sparse file would occupy no blocks, and deleting it would free none.
                 os.posix_fallocate(descriptor, 0, self._reserve)
                 os.fsync(descriptor)
             except OSError:

@@ -47,4 +47,5 @@ def key_columns(connection: apsw.Connection, table: str) -> list[str]:
 def _read_ends(connection: apsw.Connection, table: str, key: list[str]) -> None:
     for direction in ("ASC", "DESC"):
         order = ", ".join(f"{column} {direction}" for column in key)
+        # NOT INDEXED, so that the order comes from the table's own pages.
         connection.execute(f'SELECT * FROM "{table}" NOT INDEXED ORDER BY {order} LIMIT 1').fetchall()  # noqa: S608 - names of the schema

@@ -37,6 +37,7 @@ def prepare(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, migrations: Seq
         rescued.rename(path)
         suspect.touch(mode=0o600)
     draft_beside(path).unlink(missing_ok=True)
+    # Before anything is adopted, recovered or migrated: a newer database must stay usable for the newer app.
     schema.refuse_newer(path if is_there(path) else backup.copy_beside(path), vfs, 1 + len(migrations))
     if not is_there(path) and not backup.adopt(path, ulid_fn, vfs):
         _create_fresh(path, ulid_fn, vfs, 1 + len(migrations))
@@ -49,6 +50,7 @@ def prepare(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, migrations: Seq
             reason,
         )
         recover(path, ulid_fn, vfs, _known_site(path), without_log=without_log)
+    # Only now: after a kill during the recovery the marker must still request it.
     suspect.unlink(missing_ok=True)
     try:
         schema.migrate(path, vfs, migrations)
@@ -71,6 +73,7 @@ def _create_fresh(path: Path, ulid_fn: schema.UlidFn, vfs: str | None, version: 
             path,
         )
         facts["recovered"] = Recovered({}, {}, datetime.now(UTC), is_unknown=True).encode()
+    # SQLite must not apply the log of the missing database to the new one; it is kept for inspection.
     if is_there(rest := path.with_name(f"{path.name}-wal")) and rest.stat().st_size:
         rest.rename(path.with_name(f"{path.name}.damaged-{facts['epoch']}-wal"))
     fresh = path.with_name(path.name + ".new")

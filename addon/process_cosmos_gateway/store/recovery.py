@@ -184,6 +184,7 @@ def _fill(
     target = apsw.Connection(str(draft), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     copied: dict[str, Copied] = {}
     try:
+        # The draft is synced as a whole before it gets a name that counts.
         target.execute("PRAGMA synchronous = OFF")
         with target:
             rules = list(target.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"))

@@ -38,6 +38,7 @@ def connect(path: Path, vfs: str | None, *, read_only: bool) -> apsw.Connection:
     """Open the database for one thread, with WAL and an fsync per commit. Closing does not checkpoint the log."""
     connection = connect_untouched(path, vfs)
     connection.execute("PRAGMA journal_mode = WAL")
+    # With NORMAL the log is synced only at checkpoints, and a power cut undoes commits that were acknowledged.
     connection.execute("PRAGMA synchronous = FULL")
     if read_only:
         connection.execute("PRAGMA query_only = 1")
@@ -60,6 +61,7 @@ def create(path: Path, vfs: str | None, facts: Mapping[str, int | str], sql: str
     make_private(path)
     connection = apsw.Connection(str(path), vfs=vfs)
     try:
+        # Has an effect only before the first table exists.
         connection.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
         connection.execute("PRAGMA synchronous = FULL")
         with connection:

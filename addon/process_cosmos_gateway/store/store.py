@@ -111,6 +111,7 @@ class Store:
             store.recovered = Recovered.decode(meta["recovered"])
         if wal.KEY not in meta:
             await store._mark_log()
+        # After the first transactions: before them the log and its index may not exist yet.
         store._files.begin()
         return store
 
@@ -189,6 +190,7 @@ class Store:
         while left and left != before:
             began = time.monotonic()
             before, left = left, await self.write(_vacuum_step)
+            # Leaves two thirds of the writer's time to other commits.
             await asyncio.sleep(2 * (time.monotonic() - began))
         await self.write(wal.unmark)
         await asyncio.to_thread(schema.checkpoint, self._path, self._vfs, cut=True)
