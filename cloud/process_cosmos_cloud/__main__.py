@@ -45,6 +45,7 @@ def main() -> None:
     arguments = _parser().parse_args()
     if "data" not in arguments:
         arguments.data = Path("cloud-data")
+    # SQLite creates the database and its log with the permissions that the umask leaves.
     os.umask(0o077)
     try:
         arguments.data.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -57,6 +57,7 @@ def store_batch(connection: Connection, site: Ulid, batch: Batch, now: float, to
     Must run in a transaction.
     """
     items = batch.items
+    # The transaction is IMMEDIATE, so no other process inserts in between, and the rows get the numbers after ``last``.
     [(last,)] = connection.execute("SELECT coalesce(max(sequence), 0) FROM arrival")
     _insert(
         connection,
@@ -79,6 +80,8 @@ def _insert_new_events(connection: Connection, source: str, items: Sequence[Batc
     _insert(connection, "INSERT OR IGNORE INTO event (id, source, arrival) VALUES ", rows)
     if connection.total_changes() - before == len(rows):
         return ()
+    # SQLite does not tell which rows were ignored. An event is new if its row names this arrival, which also finds an
+    # event that the batch contains twice.
     kept = "SELECT 1 FROM event WHERE id = ? AND source = ? AND arrival = ?"
     return {item.position for item, row in zip(items, rows, strict=True) if connection.execute(kept, row).get is None}
 
@@ -139,6 +142,7 @@ def find_sites(connection: Connection, alert: str) -> Sequence[Ulid]:
     """
     opened: dict[Ulid, None] = {}
     mentioned: dict[Ulid, None] = {}
+    # The search in the text limits how many events are parsed; only the parsed event decides.
     for site, body in connection.execute(
         "SELECT site, body FROM arrival WHERE instr(body, ?) ORDER BY sequence", (alert,)
     ):

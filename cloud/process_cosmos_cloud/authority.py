@@ -78,6 +78,7 @@ class Authority:
         with lock_ca(folder):
             if not is_there(folder / CERTIFICATE):
                 key = ec.generate_private_key(ec.SECP256R1())
+                # The key first: without the certificate, as after a crash in between, both are created again.
                 write_private(folder / KEY, key_pem(key))
                 write_private(folder / CERTIFICATE, pem(self_sign(key, now_fn())))
             loaded = load_ca(folder, now_fn())
@@ -155,6 +156,7 @@ class Authority:
         """
         key = ec.generate_private_key(ec.SECP256R1())
         names_extension = x509.SubjectAlternativeName([_general_name(name) for name in names])
+        # A common name has at most 64 characters (RFC 5280); clients compare the alternative names only.
         certificate = self._sign(key.public_key(), names[0][:64], names_extension, ExtendedKeyUsageOID.SERVER_AUTH)
         links = b"".join(pem(each.successor) for each in self._previous)
         file = self._folder / "server.pem"
@@ -164,6 +166,7 @@ class Authority:
         context.load_cert_chain(file)
         trusted = [self._certificate, *(each.certificate for each in self._previous)]
         context.load_verify_locations(cadata=b"".join(map(pem, trusted)).decode())
+        # Enrolment and renewal have no certificate to present; ``Endpoint`` requires one for everything else.
         context.verify_mode = ssl.CERT_OPTIONAL
         return context
 

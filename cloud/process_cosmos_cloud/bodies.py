@@ -35,6 +35,7 @@ async def read_body(request: web.Request, most: int, *, most_values: int | None 
     commas = 0
     try:
         while True:
+            # Per chunk: a batch may take minutes over a slow link, but a connection without data must end.
             async with asyncio.timeout(CHUNK_SECONDS):
                 chunk = await request.content.readany()
             if not chunk:

@@ -90,6 +90,7 @@ def _install(folder: Path) -> None:
     write_private(folder / PREVIOUS, b"".join(map(pem, previous)))
     write_private(folder / KEY, key_pem(key))
     write_private(folder / CERTIFICATE, pem(certificate))
+    # Deleted last: after a crash before this line the next start installs the same CA again.
     (folder / NEXT).unlink()
 
 

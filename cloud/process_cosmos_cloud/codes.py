@@ -47,9 +47,11 @@ def check_code(connection: Connection, secret: str, site: Ulid, now: float) -> N
 
 def spend_code(connection: Connection, secret: str, site: Ulid, now: float) -> None:
     """Mark the code as used, in the transaction that enrols ``site``; raise ``CodeRefusedError`` if it is not valid."""
+    # Checked again: another enrolment may have used the code since the request was checked.
     check_code(connection, secret, site, now)
     connection.execute("UPDATE code SET used_at = ? WHERE sha256 = ?", (now, _hash(secret)))
 
 
 def _hash(secret: str) -> str:
+    # A plain hash is enough: nobody can guess a secret of 192 random bits.
     return hashlib.sha256(secret.encode()).hexdigest()

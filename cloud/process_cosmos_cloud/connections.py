@@ -14,6 +14,7 @@ class DatedTLS(ssl.SSLObject):
 
     def __new__(cls, *_: object, **__: object) -> Self:
         """Record the time of creation."""
+        # Not in ``__init__``, which ``ssl`` never calls for its objects.
         self = super().__new__(cls)
         self.opened_at = time.monotonic_ns()
         return self

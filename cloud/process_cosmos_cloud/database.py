@@ -34,9 +34,11 @@ def open_database(path: Path) -> Connection:
     """Open or create the file; return a connection whose commits survive a power failure. Raises ``DatabaseError``."""
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(PATIENCE_MS)
+    # A transaction that begins with a read could not write after another process has committed meanwhile.
     connection.transaction_mode = "IMMEDIATE"
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "full")
+    # Four times SQLite's default, because commits wait for the checkpoints while a site drains its queue.
     connection.pragma("wal_autocheckpoint", 4000)
     with connection:
         version = connection.pragma("user_version")
@@ -86,6 +88,7 @@ class Database:
                 self._open = None
                 connection.close(True)
                 raise
+            # Again after the commit: one that went into a deleted file must not be confirmed.
             self._check_files()
             return result
 

@@ -71,6 +71,7 @@ def record_enrolment(connection: Connection, site: Ulid, serial: str, now: float
         "UPDATE certificate SET refused = ? WHERE site = ? AND refused IS NULL",
         ((row and row[0]) or Code.CERTIFICATE_REVOKED, site),
     )
+    # After a conflict the gateway with the older epoch may be the one that is enrolled again.
     connection.execute("DELETE FROM epoch WHERE site = ?", (site,))
     connection.execute("INSERT OR REPLACE INTO site (site, enrolled_at) VALUES (?, ?)", (site, now))
     record_certificate(connection, site, serial, now)
@@ -188,6 +189,7 @@ def accept_token(connection: Connection, site: Ulid, caller: Caller, now: float)
         sql = "UPDATE site SET refused = ?, reason = ? WHERE site = ?"
         connection.execute(sql, (Code.IDENTITY_CONFLICT, reason, site))
         return Refusal(code=Code.IDENTITY_CONFLICT, message=reason)
+    # An endpoint restored from a backup knows lower numbers than the site presents.
     number = max(number, presented) + 1
     token = f"{number}-{secrets.token_hex(8)}"
     if caller.epoch != epoch:

@@ -75,6 +75,7 @@ class RequestSlots:
         held, slot = self._held.setdefault(site, []), RequestSlot()
         while len(held) >= self._most and (oldest := next((each for each in held if each.is_waiting), None)):
             oldest.end()
+            # At once: the ended request gives up its slot only when the event loop resumes it.
             held.remove(oldest)
         held.append(slot)
         try:

@@ -151,6 +151,7 @@ def resolve_series(connection: Connection, site: Ulid, records: Sequence[SenMLRe
 
 
 def _series_number(connection: Connection, site: Ulid, record: SenMLRecord) -> int:
+    # Not DO NOTHING, because RETURNING yields no row for an insert that was ignored.
     number: int = connection.execute(
         "INSERT INTO series (site, device, property, unit) VALUES (?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET unit = coalesce(excluded.unit, unit) RETURNING number",

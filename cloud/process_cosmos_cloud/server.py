@@ -189,6 +189,7 @@ class Endpoint:
             raise RefusedError(Refusal(code=Code.CERTIFICATE_EXPIRED, message=str(error))) from error
         except CertificateRequestError as error:
             raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, str(error)) from error
+        # Before a certificate is signed, and again in the transaction: it may have been revoked in between.
         await self._database.read(lambda connection: admit(connection, old), old.serial)
 
         def renew(connection: Connection) -> str:
@@ -235,6 +236,7 @@ class Endpoint:
             self._check_connection(site, opened)
             record_use(connection, certificate)
             token = accept_token(connection, site, caller, now)
+            # A refusal is returned, not raised: an exception would undo the record of the conflict.
             return token if isinstance(token, Refusal) else store_batch(connection, site, reader.batch, now, token)
 
         outcome = await self._database.write(store, site)
