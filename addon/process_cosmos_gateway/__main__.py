@@ -103,6 +103,7 @@ def _pair(arguments: argparse.Namespace) -> int:
     if options.supervisor_token:
         line = PairingLine(url=f"http://{address}", secret=offer_pairing(options.data, SystemClock()))
     else:
+        # Before the offer, which invalidates an older line even if this command fails afterwards.
         asyncio.run(ensure_identity(options.data))
         secret = offer_pairing(options.data, SystemClock())
         line = OneTimeLine(url=f"https://{address}", secret=secret, sha256=fingerprint(options.data))

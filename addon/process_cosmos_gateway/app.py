@@ -39,6 +39,7 @@ async def run(options: Options, supervisor_fn: SupervisorFn = Supervisor, machin
             await stack.enter_async_context(supervisor)
         else:
             await ensure_identity(options.data)
+        # Each turn is a complete start: another broker, or the recovery of a damaged store.
         while not stop.is_set():
             broker = options.broker
             if broker is None and supervisor is not None:
@@ -92,6 +93,7 @@ def _lock_data_folder(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (folder / "lock").open("w") as lock:
+            # The kernel releases this lock also after SIGKILL, unlike a file with a process id.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
     except BlockingIOError as error:

@@ -71,9 +71,11 @@ async def build(
     """Build all components on an open store; raise ``StoreError``."""
     clock = machine.clock
     outbox = Outbox(store, clock, _limits(options))
+    # ULIDs must increase even if the clock was set back while the gateway was stopped.
     ulids = machine.ulids(await outbox.last_own_id_ms())
     alerts = await Alerts.open(store, outbox, clock)
     devices = Devices(store, outbox, clock, ulids, broker, readings=options.readings, new_a_minute=machine.new_devices)
+    # Before the feed is built, which starts with the current values.
     await devices.load()
     destinations = Destinations(store, outbox, alerts, clock)
     feed = ChangeFeed(clock, devices.devices)

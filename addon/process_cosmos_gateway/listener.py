@@ -250,6 +250,7 @@ async def _bind_sockets(host: str, port: int) -> list[socket.socket]:
             made = opened.enter_context(socket.socket(family, kind, protocol))
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
+                # Otherwise the IPv6 socket would also occupy the port of the IPv4 one.
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             made.bind(address)
             made.listen(_BACKLOG)

@@ -49,6 +49,7 @@ def redact_trace(text: str) -> str:
         return redact(text)
     begin, _, _ = text[: LONGEST // 2].rpartition(" ")
     _, _, end = text[-_LOOKED_AT:].partition(" ")
+    # Masked before it is cut: the rest of a secret would not be recognised.
     end = _without_secrets(end)[-LONGEST // 2 :]
     return f"{_without_secrets(begin)} … ({len(text) - len(begin) - len(end)} characters omitted) … {end}"
 
@@ -73,6 +74,7 @@ class OneLineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the entry as one line."""
         text = super().format(record)
+        # Line breaks are escaped last, because patterns of secrets end at white space.
         return (redact_trace(text) if record.exc_info else redact(text)).replace("\r", "\\r").replace("\n", "\\n")
 
 
@@ -168,6 +170,7 @@ class RateLimitedHandler(logging.StreamHandler[TextIO]):
         """Write the entries that pass ``rate``, one line each, without secrets."""
         super().__init__()
         self.setFormatter(OneLineFormatter())
+        # At the handler: a filter of a logger does not see the entries of its children.
         self.addFilter(rate)
         self._rate = rate
         self._timer: Timer | None = None

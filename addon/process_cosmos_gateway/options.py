@@ -202,6 +202,7 @@ def _contradictions(given: Mapping[str, Any], *, tls: bool | None) -> list[str]:
 
 def _load_document(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     try:
+        # Some editors write a byte order mark, which neither TOML nor JSON permits.
         document = parse(path.read_text("utf-8-sig"))
     except OSError as error:
         raise OptionsError((f"{path}: cannot be read ({error.strerror})",)) from error

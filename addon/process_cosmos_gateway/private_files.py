@@ -9,12 +9,14 @@ def write_private(path: Path, content: bytes, *, replace: bool = True) -> None:
 
     If ``replace`` is False, an existing file stays unchanged.
     """
+    # The process id keeps commands apart that write the same file at the same time.
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
+        # Before the rename: otherwise a power cut could leave an empty file under the final name.
         os.fsync(file.fileno())
     if replace:
         draft.replace(path)
@@ -31,6 +33,7 @@ def remove_private(path: Path) -> None:
 
 def _link(draft: Path, path: Path) -> None:
     try:
+        # Unlike a rename, a link fails if the name exists, in the same step.
         path.hardlink_to(draft)
     except FileExistsError:
         pass

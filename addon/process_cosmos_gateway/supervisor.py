@@ -100,6 +100,7 @@ class Supervisor:
             message = {**config, "mark": secrets.token_hex(8)}
             with self._log_failures_once("discovery"):
                 await self._request("POST", "/discovery", {"service": _SERVICE, "config": message})
+                # Only a delivered message lengthens the pause: until then it is repeated soon.
                 pause = min(2 * pause, _LONGEST_SECONDS)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -136,6 +137,7 @@ class Supervisor:
         match reply.status, document:
             case HTTPStatus.OK, {"data": dict(result)}:
                 return result
+            # Without a broker the Supervisor replies with this text; any other 400 is a failure.
             case HTTPStatus.BAD_REQUEST, {"message": "Service not enabled"}:
                 raise SupervisorError(_NO_BROKER, "The Supervisor has no MQTT broker")
             case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN, _:

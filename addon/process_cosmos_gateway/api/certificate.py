@@ -34,4 +34,5 @@ def make_identity(folder: Path) -> None:
         .sign(key, hashes.SHA256())
     )
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    # ``run`` and ``pair`` may both create it: the first file stays, as its fingerprint may have been printed.
     write_private(identity_file(folder), pem + certificate.public_bytes(Encoding.PEM), replace=False)

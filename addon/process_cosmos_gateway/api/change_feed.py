@@ -67,6 +67,7 @@ class ChangeFeed:
 
         If requested, a report of changes that were never confirmed and are not replayed follows the snapshot.
         """
+        # No await until the listener is set: a change in between would be neither in the snapshot nor sent.
         replayed = list(self._missed(request))
         for change in replayed:
             listener(change)

@@ -54,6 +54,7 @@ def client_context(folder: Path) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=str(identity_file(folder)))
     except OSError as error:
         raise _broken(folder, error) from error
+    # The pinned certificate is the identity; it contains no host name.
     context.check_hostname = False
     return context
 

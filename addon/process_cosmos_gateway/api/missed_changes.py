@@ -94,6 +94,7 @@ class MissedChanges:
     def _forget_until(self, number: int) -> None:
         while self._changes and self._changes[0].number <= number:
             self._changes.popleft()
+        # Of evicted changes only the newest number is known, so they count until that one is confirmed.
         if number >= self._newest_evicted:
             self._evicted = 0
 

@@ -50,6 +50,7 @@ def offer_pairing(folder: Path, clock: Clock) -> str:
 
 def discovery_token(folder: Path) -> str:
     """Return the token that the Supervisor passes to its Home Assistant; create it at the first call."""
+    # An existing token stays: Home Assistant may have got it with an earlier discovery message.
     path = folder / "discovery_token"
     write_private(path, secrets.token_urlsafe(_SECRET_BYTES).encode(), replace=False)
     return path.read_text("ascii")
@@ -84,6 +85,7 @@ class Pairing:
         """
         token = secrets.token_urlsafe(_SECRET_BYTES)
         client = _Client(token=_hash(token), instance=request.instance)
+        # One at a time: two clients must not both find the same line before one of them removes it.
         async with self._pairing:
             try:
                 is_valid = await asyncio.to_thread(self._redeem, request.secret, client)
@@ -96,6 +98,7 @@ class Pairing:
                     Code.PAIRING_REFUSED,
                     "The pairing line is wrong, was used, or is older than ten minutes. Print a new one.",
                 )
+            # After the file is on disk: a token that was given out must be valid after a restart.
             self._client = client
             return token
 

@@ -167,6 +167,7 @@ class Server:
             # Checked before the old session ends: another Home Assistant may have been paired in the meantime.
             if not self._has_token(request):
                 raise RequestRefusedError(Code.UNAUTHORIZED, _NO_TOKEN)
+            # Before the cursor is read: a transition that the old session still applied would make it too old.
             await self._end_session()
             try:
                 cursor, summaries = await self._services.alerts.cursor_and_summaries()
@@ -184,6 +185,7 @@ class Server:
                 summaries=summaries,
                 entry=self._services.alerts.entry,
             )
+            # Sent before the session exists, so that no other message becomes the first frame.
             await socket.send_frame(encode(hello), WSMsgType.TEXT)
             self._session = Session(socket, self._services, entry)
         self.connected.set()

@@ -120,6 +120,7 @@ class Session:
             await refuse(self._socket, refusal)
 
     async def _until_ended(self) -> None:
+        # ``wait`` leaves the future uncancelled when this task is cancelled; ``serve`` reads its result.
         await asyncio.wait([self._ended])
         raise _SessionEndedError
 
@@ -127,6 +128,7 @@ class Session:
         while (frame := await self._next_frame()) is not None:
             self._services.alerts.heard_from_home_assistant()
             try:
+                # Deep nesting is cut off, not refused: an alert must arrive.
                 message = decode(frame, FROM_HOME_ASSISTANT, cuts=True)
             except ContractError as error:
                 self._refuse_frame(frame, error)
@@ -157,9 +159,11 @@ class Session:
             case HomeAssistantHello():
                 self.end(Refused(code=Code.MALFORMED, message="Only the first frame may be a hello."))
             case Transition() | CaughtUp() | Result():
+                # At the limit this holds up the reader, and through TCP also Home Assistant.
                 await self._slots.acquire()
                 self._ordered.put_nowait(message)
             case Subscribe():
+                # The wire's order: the result, replayed changes, then the snapshot.
                 self.send(Result(id=message.id))
                 self._services.feed.subscribe(message, self.send)
                 self._subscribed.set()
@@ -188,6 +192,7 @@ class Session:
             while not self._ordered.empty():
                 waiting.append(self._ordered.get_nowait())
             try:
+                # Only neighbours of one type are grouped: ``caught_up`` must not overtake a transition.
                 for _, messages in groupby(waiting, type):
                     await self._process(messages)
             except StoreError:
@@ -211,6 +216,7 @@ class Session:
                     self._slots.release()
         if transitions:
             await alerts.apply(*transitions)
+        # After the commit: Home Assistant does not send again what was confirmed.
         for transition in transitions:
             self.send(Committed(position=transition.position))
             self._slots.release()
@@ -278,6 +284,7 @@ def _frames(message: FromGateway) -> Iterator[bytes]:
         yield from _frames(replace(message, devices=message.devices[half:]))
     else:
         _LOGGER.error("A frame of %d bytes is too large for Home Assistant and was not sent", len(frame))
+        # An empty page instead: Home Assistant waits for the last page of a snapshot.
         if isinstance(message, Snapshot):
             yield encode(replace(message, devices=()))
 

@@ -8,6 +8,7 @@ LONGEST_RETRY_AFTER = 900.0
 REFUSED_SECONDS = 900.0
 """Seconds between attempts on a refused link, which needs a person and is still tried."""
 
+# The cap is reached after five doublings; without a limit the power would overflow a float in a long outage.
 _DOUBLINGS = 5
 
 

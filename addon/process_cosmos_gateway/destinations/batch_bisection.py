@@ -46,6 +46,7 @@ class BatchBisection:
         others = list(self._unsuspected_urgent(deliveries)) if self.urgent_next else []
         if others:
             return others[: self.size]
+        # Only suspects: a part that fails replaces them by its own events, so others would widen the search.
         suspects = list(islice((each for each in deliveries if each.id in self.suspects), self.size))
         return suspects or deliveries[: self.size]
 
@@ -63,6 +64,7 @@ class BatchBisection:
         settled = {delivery.id for delivery in deliveries}
         suspects = self.suspects - settled
         size = self.size if suspects else self._grown_size(deliveries)
+        # Urgent events and parts of the search alternate, so that neither holds up the other.
         return replace(self, suspects=suspects, size=size, urgent_next=bool(settled & self.suspects))
 
     def _grown_size(self, deliveries: Sequence[Delivery]) -> int:

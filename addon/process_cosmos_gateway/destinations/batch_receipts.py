@@ -36,6 +36,7 @@ def is_token(value: object) -> bool:
 def parse_receipt(reply: bytes, batch: bytes, count: int) -> ParsedReceipt:
     """Parse the receipt of ``batch``, which holds ``count`` events; raise ``ContractError`` if it is invalid."""
     document = decode_json(reply)
+    # Counted before anything is converted: a reply may list as many items as fit into a megabyte.
     for name in ("duplicates", "rejected"):
         named = document.get(name) if isinstance(document, dict) else None
         if isinstance(named, list) and len(named) > count:

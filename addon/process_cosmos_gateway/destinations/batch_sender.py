@@ -31,6 +31,7 @@ class BatchSender:
             await self._state.alerts.until_may_deliver()
             try:
                 trouble = await self._send_all()
+            # The settlement runs in a task group, which wraps its error; ``except*`` catches a bare one too.
             except* StoreError:
                 _LOGGER.exception(
                     "%s: the delivery results could not be stored; the events are sent again", self._state.name
@@ -50,6 +51,7 @@ class BatchSender:
         if not deliveries:
             await self._outbox.wait_for_events(name)
             return None
+        # Cleared before sending: a poll or a test that succeeds meanwhile must end the pause after a failure.
         self._state.resume_sending.clear()
         before: Sequence[Delivery] = ()
         sent, token = Sent(), self._state.token
@@ -61,21 +63,26 @@ class BatchSender:
                     self._destination.send(deliveries, proven=self._state.proven, token=token)
                 )
             sent = send_task.result()
+            # Presented before its settlement is committed: after a crash the endpoint still knows the stored one.
             token = sent.token or token
             before, deliveries = deliveries, fetch_task.result() if self._may_follow(deliveries, sent) else ()
+        # Also after a failure of the link: events whose results are known must not be sent again.
         await self._state.record(sent)
         if isinstance(sent.trouble, Refused):
             self._newest_seen = max(self._newest_seen, _newest_untried_urgent(before))
         if sent.trouble is not None:
+            # Notification requests count as failed until delivered: an alert must not wait for a link that is down.
             await self._outbox.mark_unreachable(name)
         return sent.trouble
 
     async def _fetch_following(self, before: Sequence[Delivery], deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        # A batch below the limit had everything that may be sent: there is nothing to prefetch.
         if len(deliveries) < self._destination.batch:
             return ()
         return await self._outbox.prefetch(self._state.name, self._destination.batch, [*before, *deliveries])
 
     def _may_follow(self, deliveries: Sequence[Delivery], sent: Sent) -> bool:
+        # Events that did not arrive come first: a later one of the same key must not overtake them.
         arrived = sum(isinstance(result, Delivered) for _, result in sent.results)
         return arrived == len(deliveries) and sent.trouble is None and self._state.alerts.may_deliver()
 

@@ -140,6 +140,7 @@ class Cloud:
         headers = {"Content-Type": BATCH_CONTENT_TYPE, EPOCH_HEADER: self._epoch}
         if token is not None:
             headers[TOKEN_HEADER] = token
+        # Stored bytes are joined, not encoded again; the line breaks let an endpoint split a batch without parsing it.
         body = b"[" + b",\n".join([delivery.body for delivery in deliveries]) + b"]"
         begun = time.monotonic()
         reply = await send_request(self._session, "POST", f"{self.address}/v1/events", headers=headers, body=body)
@@ -175,6 +176,7 @@ class Cloud:
 
     def _interpret_reply(self, deliveries: Sequence[Delivery], body: bytes, reply: Reply, *, proven: bool) -> Sent:
         match reply.meaning(single=len(deliveries) == 1, proven=proven):
+            # Only a batch of one gets here: for several events a 409 does not say which one is known.
             case Meaning.DELIVERED if reply.status == HTTPStatus.CONFLICT:
                 self._bisection = self._bisection.settled(deliveries)
                 return Sent(results=[(deliveries[0], Delivered())])
@@ -196,6 +198,7 @@ class Cloud:
         alone, the failure is reported as the link's too: the endpoint may accept nothing at all.
         """
         if not trouble.event_suspected or await self._check_health() is not None:
+            # The link is down: urgent events would not get through either, so none ends the pause.
             return Sent(trouble=replace(trouble, event_suspected=False))
         self._bisection = self._bisection.failed(deliveries)
         if len(deliveries) > 1:

@@ -62,6 +62,7 @@ def classify_body(body: bytes, charset: str | None) -> BodyKind:
     if not body.strip() or _is_json(body):
         return BodyKind.DATA
     text = decode_body(body, charset).strip().removeprefix("\ufeff").strip()
+    # orjson reads only UTF-8 without a byte order mark; some receivers reply in another encoding.
     if not text or _is_json(text.encode()):
         return BodyKind.DATA
     beginning = decode_body(body[: LOOKED_AT * _LONGEST_CHARACTER], charset)[:LOOKED_AT]

@@ -84,6 +84,7 @@ class DeliveryState:
             return
         note = partial(settings.store_token, name=self.name, token=token)
         await self.outbox.settle(self.name, sent.results, also=note)
+        # After the commit: if the settlement fails, the batch is repeated with the token that is stored.
         self.token = token
 
     async def note_proven(self) -> None:

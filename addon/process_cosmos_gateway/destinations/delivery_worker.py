@@ -65,6 +65,7 @@ class DeliveryWorker:
 
     async def resume_after_test(self, tested: settings.Settings) -> None:
         """End the pauses of sending and polling, because a test with these settings succeeded."""
+        # The settings may have been changed during the test, whose success then says nothing about these.
         if tested == self._settings:
             await self._state.note_proven()
             self._state.resume_sending.set()
@@ -78,6 +79,7 @@ class DeliveryWorker:
         pace = PollPace()
         while True:
             await self._alerts.until_may_deliver()
+            # ``resume_polling`` is cleared before the poll: a delivery during the poll must end the pause after it.
             began = self._clock.monotonic()
             self._state.resume_polling.clear()
             polled = await self._destination.poll(self._inbox_cursor)
@@ -118,6 +120,7 @@ class DeliveryWorker:
             _LOGGER.exception("%s: inbox items could not be stored; they are fetched again", self._destination.name)
             return STORE_FAILED
         if stored:
+            # After the commit: with a cursor that was not stored, the next poll would skip items that were not stored.
             self._inbox_cursor = cursor
         return None
 
@@ -129,5 +132,6 @@ class DeliveryWorker:
             )
             return False
         self._alerts.add_proposals(transaction, items, self._destination.name)
+        # One transaction with the items: a crash fetches both again, and the items' ids recognise a repeat.
         settings.store_inbox_cursor(transaction, self._destination.name, cursor)
         return True

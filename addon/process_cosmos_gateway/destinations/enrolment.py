@@ -40,6 +40,7 @@ async def _run_child(parameters: Mapping[str, str]) -> Credentials:
     except TimeoutError:
         raise RequestRefusedError(Code.DESTINATION_AWAY, "The cloud endpoint did not answer in time.") from None
     finally:
+        # asyncio does not end a child process when the task that waits for it is cancelled or times out.
         if child.returncode is None:
             child.kill()
             await child.wait()

@@ -142,6 +142,7 @@ def _translate_errors(endpoint: Endpoint) -> Iterator[None]:
     except ssl.SSLError as error:
         message = f"{host}:{port} is not the endpoint that issued this code: no TLS connection is possible."
         raise RequestRefusedError(Code.IDENTITY_MISMATCH, message) from error
+    # A reply without end runs into the memory limit, which ends this process only.
     except (http.client.HTTPException, ValueError, MemoryError) as error:
         message = f"{host}:{port} does not send valid HTTP replies."
         raise RequestRefusedError(Code.DESTINATION_AWAY, message) from error
@@ -161,6 +162,7 @@ def _fetch_pinned_ca(endpoint: Endpoint, code: EnrolmentParameters) -> x509.Cert
         context.wrap_socket(plain, server_hostname=endpoint.host) as secured,
     ):
         shown = [x509.load_der_x509_certificate(der) for der in secured.get_unverified_chain()]
+    # The code names the key of the CA, which the endpoint sends in its chain.
     for certificate in shown:
         if _key_sha256(certificate) == code.sha256:
             return certificate
@@ -233,6 +235,7 @@ def _check_credentials(
         raise RequestRefusedError(Code.ENROLMENT_REFUSED, "The cloud endpoint's certificate is for another key.")
     if not is_of_site:
         raise RequestRefusedError(Code.ENROLMENT_REFUSED, "The cloud endpoint's certificate is for another site.")
+    # A renewal must not replace a certificate that works by one that does not.
     if not certificate.not_valid_before_utc <= datetime.now(UTC) < certificate.not_valid_after_utc:
         raise RequestRefusedError(Code.ENROLMENT_REFUSED, "The cloud endpoint's certificate is not valid now.")
     lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc

@@ -68,6 +68,7 @@ class FailureAttribution:
             return self, [failure]
         key = key_of(delivery)
         others = [(each, suspect) for each, suspect in self.suspects.items() if each != key]
+        # The key is moved to the end, so that the limit drops the oldest failure.
         suspects = dict([*others, (key, failure)][-MOST_SUSPECTS:])
         failed_keys = self.failed_keys if key in self.failed_keys else (*self.failed_keys, key)[-MOST_FAILED_KEYS:]
         return replace(self, suspects=suspects, failed_keys=failed_keys), []
@@ -75,6 +76,7 @@ class FailureAttribution:
     def delivered(self, delivery: Delivery, *, at: float) -> tuple[FailureAttribution, Sequence[Failure]]:
         """Return the state after a delivery, and the failures now attributed to events."""
         own = [each for key, each in self.suspects.items() if key != key_of(delivery)]
+        # After failures of several keys a delivery only shows that the link works again.
         return FailureAttribution(delivered_at=at), [] if self.is_link_failure else own
 
 

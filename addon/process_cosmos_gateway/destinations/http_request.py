@@ -150,6 +150,7 @@ async def send_request(
             timeout=request_timeout(extra_seconds),
         ) as response:
             is_read = True
+            # Such a connection is closed: what follows on it would be read as the reply to the next request.
             if response.status not in _FINAL_STATUSES:
                 response.close()
                 return _UNREADABLE
@@ -182,9 +183,11 @@ def _unmodified_url(url: str) -> URL:
 
 def trouble_from_error(error: BaseException) -> Trouble:
     """Convert an error of the HTTP client; its text is left out because it may contain a secret URL."""
+    # TLS errors and unknown names precede ``ClientConnectorError``, from which aiohttp derives them.
     if tls := _tls_error(error):
         return Refused(reason=_tls_reason(tls))
     if isinstance(error, TimeoutError):
+        # A time-out of the connect phase cannot be the event's fault: nothing of it was sent.
         return Down(reason="timeout", event_suspected=not isinstance(error, aiohttp.ConnectionTimeoutError))
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Down(reason="name_unknown")
@@ -197,6 +200,7 @@ def trouble_from_error(error: BaseException) -> Trouble:
 
 def quote(said: str, secrets: Collection[str] = ()) -> str | None:
     """Return the beginning of a receiver's text, without control characters, with each of ``secrets`` masked."""
+    # Longest first, as one secret may contain another; before the cut, as a part of a secret would not be recognised.
     for secret in sorted(secrets, key=len, reverse=True):
         said = said.replace(secret, "***")
     shown = "".join(letter if letter.isprintable() else " " for letter in said[:LONGEST_QUOTE])
@@ -208,6 +212,7 @@ def _tls_reason(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return Code.IDENTITY_MISMATCH if error.verify_code in _OF_ANOTHER_HOST else "certificate"
     reason: str = getattr(error, "reason", None) or ""
+    # Python's ``ssl`` has no class for alerts; only OpenSSL's name of the reason tells them apart.
     if "ALERT" not in reason:
         return "tls"
     return "certificate_expired" if "EXPIRED" in reason else "certificate_refused"

@@ -84,6 +84,7 @@ def parse_inbox_page(name: str, body: bytes, after: int) -> InboxPage:
     Raises ``ContractError`` if ``body`` is not an inbox page, or if an item's cursor is missing, is not greater than
     the one before it, or is greater than the endpoint's ``newest``.
     """
+    # Deep nesting is cut off, not refused: one item must not block the others.
     document = decode_json(body, cuts=True)
     found = document.get("items") if isinstance(document, dict) else None
     if not isinstance(found, list):
@@ -106,11 +107,13 @@ def parse_inbox_page(name: str, body: bytes, after: int) -> InboxPage:
             continue
         if not cursor < place <= largest:
             raise ContractError(f"$.items[{index}].cursor", f"must be greater than {cursor}, {largest} at most")
+        # Also for an item that is skipped below, which would otherwise be fetched again for ever.
         cursor = place
         try:
             items.append(check_item(parse(InboxItem, document)))
         except ContractError as error:
             _log_skipped_item(name, error)
+    # A page that does not advance the cursor would be fetched again and again.
     if documents and cursor == after:
         raise ContractError("$.items", "must have cursors")
     return InboxPage(items, cursor if documents else None)

@@ -77,12 +77,14 @@ class ParallelSender:
         ended = [key for key, request in self._requests.items() if request.task.done()]
         if not ended:
             return
+        # In the order of their arrival, on which the attribution of failures depends.
         replies = sorted((self._requests.pop(key).task.result() for key in ended), key=lambda reply: reply.ended)
         results: list[tuple[Delivery, DeliveryResult]] = []
         answers: list[InboxItem] = []
         trouble: Trouble | None = None
         for reply in replies:
             if any(isinstance(result, Delivered) for _, result in reply.sent.results):
+                # A delivery disproves the failures of the link that were reported before it.
                 trouble = None
             trouble = _more_severe(trouble, self._attribute(reply, results))
             answers += reply.sent.answers
@@ -145,9 +147,11 @@ class ParallelSender:
             return False
         if await self._send_untried(group, capacity, paused=paused) or paused or not self._attribution.failed_keys:
             return True
+        # Only failed keys are left, so no other event can show whether the link works: treat it as down.
         if self._unattributed is not None:
             await self._pause(self._unattributed)
             return self._may_probe(now)
+        # Failed keys come last: each of them may occupy a request until its time-out.
         self._start_requests(group, capacity, await self._fetch(capacity, self._requests.keys()))
         return True
 

@@ -113,6 +113,7 @@ class Destinations:
         try:
             async with asyncio.TaskGroup() as group:
                 for entry in stored:
+                    # At each start: after a crash a stored destination may not have been registered yet.
                     await self._outbox.register(entry.settings.name, entry.settings.kinds)
                     await self._start_stored(group, entry)
                 for name in kinds.keys() - self._workers.keys():
@@ -267,6 +268,7 @@ class Destinations:
             settings = change_fn(stored.settings)
             if settings is None:
                 return
+            # Built before the old worker is stopped: settings that cannot be used must change nothing.
             destination = await self._build(settings)
             async with self._stopped(name, destination):
                 # Read again: the old worker may have settled events until it stopped.
@@ -297,6 +299,7 @@ class Destinations:
 
     async def _group(self) -> asyncio.TaskGroup:
         """Wait until the stored destinations run; only then may they be changed."""
+        # Shielded: a caller that is cancelled must not cancel the future for all others.
         return await asyncio.shield(self._running)
 
     async def _start_stored(self, group: asyncio.TaskGroup, stored: StoredDestination) -> None:
@@ -337,6 +340,7 @@ class Destinations:
             worker, task = self._workers.pop(name)
             task.cancel()
             try:
+                # ``wait`` does not raise the CancelledError of the worker, which would seem to cancel this change.
                 await asyncio.wait({task})
             finally:
                 await worker.close()

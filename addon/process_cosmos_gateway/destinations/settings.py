@@ -31,6 +31,7 @@ _LOGGER = logging.getLogger(__name__)
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+# The gateway sets these itself; a second value would contradict the body or the event.
 _RESERVED_HEADERS = frozenset(
     {"content-type", "content-length", "content-encoding", "transfer-encoding", "host", "idempotency-key"}
 )
@@ -148,6 +149,7 @@ def load_one(transaction: Transaction, name: str) -> StoredDestination | None:
 def update_settings(transaction: Transaction, settings: Settings) -> StoredDestination:
     """Replace settings but keep cursor, token and proof; at another URL the proof is reset."""
     [before] = [stored for stored in load_all(transaction) if stored.settings.name == settings.name]
+    # At another URL the first 400 means a wrong address again, not a bad event.
     after = replace(before, settings=settings, proven=before.proven and before.settings.url == settings.url)
     transaction.run(
         "UPDATE destination SET settings = ?, proven = ? WHERE name = ?",

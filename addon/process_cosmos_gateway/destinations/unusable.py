@@ -46,6 +46,7 @@ class UnusableDestinations:
             reason=UNUSABLE.reason,
             label=None if settings is None else settings.label,
         )
+        # An entry that exists is kept: the age of its state must not start again.
         self._entries.setdefault(name, _Entry(link, self._clock.monotonic()))
 
     def discard(self, name: str) -> None:

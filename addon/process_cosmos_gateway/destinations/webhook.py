@@ -149,5 +149,6 @@ def idempotency_key(body: bytes) -> str:
 
 def find_secrets(*texts: str) -> frozenset[str]:
     """Return the parts of a URL's path and of header values that must be masked in a receiver's text."""
+    # Both forms: a receiver may quote the URL as it was sent or decoded.
     words = (word for text in texts for form in (text, unquote(text)) for word in _WORDS.findall(form))
     return frozenset(words).union(text for text in texts if len(text) >= _SHORTEST_SECRET)

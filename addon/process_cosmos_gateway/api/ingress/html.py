@@ -66,6 +66,7 @@ a { color: var(--link); }
 a:focus-visible, button:focus-visible, input:focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
 """)
 
+# The hash covers the exact text of the element, so ``document`` must insert ``STYLE`` unchanged.
 POLICY = (
     f"default-src 'none'; style-src 'sha256-{base64.b64encode(sha256(STYLE.encode()).digest()).decode()}'; "
     "form-action 'self'; frame-ancestors 'self'; base-uri 'self'"
@@ -96,6 +97,7 @@ def section(title: str, *parts: Html) -> Html:
 
 def document(base: str, refresh: int | None, *parts: Html) -> Html:
     """Return the whole page; ``base``: base path of its links, ``refresh``: seconds until the page is reloaded."""
+    # A meta refresh, because the policy allows no scripts.
     again = html(t'<meta http-equiv="refresh" content="{refresh}">') if refresh else Html()
     begin = html(t'<base href="{base}/">') if base else Html()
     return html(

@@ -33,6 +33,7 @@ INGRESS_PEER = "172.30.32.2"
 _LOGGER = logging.getLogger(__name__)
 _REFRESH_SECONDS = 15
 _BASE = re.compile(r"(/[A-Za-z0-9_-]+)+")
+# Pairing lines and tokens are shown once: they must not remain in a cache or reach another server.
 _HEADERS = {
     "Content-Security-Policy": POLICY,
     "Cache-Control": "no-store",
@@ -106,6 +107,7 @@ class StatusPage:
 
         Admits the connection, so that it stays open for the next request.
         """
+        # The address of the socket: anyone could send a header such as X-Forwarded-For.
         if request.remote != self._peer or (request.method == "POST" and _is_cross_site(request)):
             return False
         request.app[LISTENER].admit(request, "supervisor")
@@ -114,6 +116,7 @@ class StatusPage:
     async def _pair(self, request: web.Request) -> web.Response:
         if not self._is_allowed(request):
             return _forbidden()
+        # In a thread: the file is written with fsync, for which the event loop must not wait.
         secret = await asyncio.to_thread(offer_pairing, self._about.data, self._clock)
         _LOGGER.info("A pairing line was made on the status page; it works once, within ten minutes")
         line = PairingLine(url=self._about.url, secret=secret)
@@ -215,6 +218,7 @@ def _offer() -> Html:
 def _reply(
     request: web.Request, *parts: Html, refresh: int | None = None, status: HTTPStatus = HTTPStatus.OK
 ) -> web.Response:
+    # The browser sees a path that the Supervisor removes; the header is checked, as it is written into the page.
     given = request.headers.get("X-Ingress-Path", "")
     base = given if _BASE.fullmatch(given) else ""
     text = document(base, refresh, *parts)
@@ -229,6 +233,7 @@ def _is_cross_site(request: web.Request) -> bool:
     if site := request.headers.get("Sec-Fetch-Site"):
         return site not in ("same-origin", "none")
     origin = request.headers.get("Origin")
+    # Behind the ingress ``request.host`` is the app's own name, not the one the browser used.
     return origin is not None and urlsplit(origin).netloc != request.headers.get("X-Forwarded-Host", request.host)
 
 

@@ -48,6 +48,7 @@ def tokens(folder: Path, clock: Clock, request: Mapping[str, str]) -> tuple[Html
             revoke_token(folder, name)
         return _listed(programs(folder)), True
     except (StartError, TokensUnreadableError) as error:
+        # ``read_tokens`` raises nothing: the tokens that can be read are listed beside the problem.
         return _listed(read_tokens(folder).programs, str(error)), False
 
 
@@ -65,6 +66,7 @@ def _listed(known: Mapping[str, Program], problem: str | None = None) -> Html:
         t'<form method="post" action="programs"><label>Name of the program '
         t'<input name="make" required maxlength="64" autocomplete="off"></label> <button>Make a token</button></form>'
     )
+    # With a problem an empty list does not mean that no program has a token.
     none = Html() if problem else html(t'<p class="soft">No program has a token.</p>')
     return section(
         "Local programs",

@@ -75,6 +75,7 @@ class Admission:
                 return problem_reply(Code.UNAUTHORIZED, _NO_TOKEN, HTTPStatus.UNAUTHORIZED)
         except TokensUnreadableError as error:
             return problem_reply(error.code, f"{error} Try again later.", HTTPStatus.SERVICE_UNAVAILABLE)
+        # No await from here to the entry in ``_connected``: two connections must not both get the last place.
         if sum(program.path == path for program in self._connected.values()) >= MOST_CONNECTIONS:
             sentence = f"{MOST_CONNECTIONS} connections to this endpoint are open. Close one, or try again later."
             return problem_reply(Code.TOO_MANY_CONNECTIONS, sentence, HTTPStatus.SERVICE_UNAVAILABLE)

@@ -173,6 +173,7 @@ class _Connection:
         queue = self._queues.setdefault((event.priority, event.key), _SubjectQueue())
         if held := queue.holds_back(event.id, received_at):
             return _Message(publish.id, received_at, self._failed(held), event)
+        # Chained to the event before it, which may still be refused: nothing may overtake that one.
         outcome = self._outbox.submit(event, queue.pending[-1][1] if queue.pending else None)
         queue.pending.append((event.id, outcome))
         return _Message(publish.id, received_at, outcome, event)
@@ -194,6 +195,7 @@ class _Connection:
                 answered.append(self._unanswered.popleft())
             results = [self._answer(message) for message in answered]
             await self._socket.send_frame(b"[" + b",".join(map(encode, results)) + b"]", WSMsgType.TEXT)
+            # After the frame: a program that does not read its results must not fill the memory.
             for _ in results:
                 self._slots.release()
 

@@ -65,6 +65,7 @@ def make_token(folder: Path, name: str, clock: Clock) -> str:
     program = Program(token=_hash(token), made_at=clock.now())
     path.parent.mkdir(mode=0o700, exist_ok=True)
     write_private(path, orjson.dumps(program), replace=False)
+    # A file that existed was not replaced, also not by another process at the same time.
     if programs(folder).get(name) != program:
         raise StartError(f"{name} already has a token. Revoke it first.")
     return token
