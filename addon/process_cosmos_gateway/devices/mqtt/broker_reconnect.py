@@ -114,7 +114,7 @@ class BrokerConnector:
                 on_no_answer=self._on_ended,
             )
         except UnreachableError as error:
-            # Not `on_ended`: the broker cannot have sent anything, so what it repeats later is still recognised for sure.
+            # Not `on_ended`: the broker cannot have sent anything, so what it repeats later is still certain.
             return str(error)
         except MqttError as error:
             self._on_ended()

@@ -32,6 +32,6 @@ class VersionOrder:
         """Record that the broker answered a CONNECT of ``version`` with a valid CONNACK."""
         if version is Version.V5:
             self._v311_until = 0.0
-        # Reconnects within the 24 hours do not extend them, or MQTT 5 might never be tried again.
         elif now >= self._v311_until:
+            # Reconnects within the 24 hours do not extend them, or MQTT 5 might never be tried again.
             self._v311_until = now + TRY_5_AGAIN
