@@ -125,6 +125,7 @@ class NotificationRequest:
     """
 
     key: NotificationKey
+    # The integration computes both, so that the gateway continues without knowing the escalation policy.
     due_in: float
     due_if_home_assistant_away_in: float
 
@@ -140,8 +141,10 @@ class Change:
 
     kind: TransitionKind
     alert: Replica
+    # Created with the record, so that a transition that is sent again adds no second event.
     event: Ulid
     at: datetime
+    # None is not an empty list: that one withdraws every request, as closing an alert does.
     requests: tuple[NotificationRequest, ...] | None = None
 
 
@@ -155,6 +158,7 @@ class Transition:
 
     type: ClassVar[str] = "transition"
     position: Position
+    # Several, because a `merged` record changes several alerts at one position, which is applied as a whole.
     changes: tuple[Change, ...]
     proposal: str | None = None
     code: str | None = None

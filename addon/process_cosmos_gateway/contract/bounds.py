@@ -30,6 +30,7 @@ CUT = "…"
 MOST_SIGNED = (1 << 63) - 1
 """The largest whole number a member may have: the largest SQLite can store."""
 
+# The largest whole number that orjson writes.
 _MOST_WRITTEN = (1 << 64) - 1
 
 _MOST_BITS = 4096
@@ -49,6 +50,7 @@ class TooDeepError(ContractError):
 
 def is_deeper(document: object, most: int = MAX_DEPTH) -> bool:
     """Return whether arrays and objects of a parsed ``document`` are nested deeper than ``most`` levels."""
+    # Level by level, because orjson reads 1,024 levels: a recursive function would exceed Python's recursion limit.
     level: list[Any] = [document] if isinstance(document, dict | list) else []
     for _ in range(most):
         level = [
@@ -108,6 +110,7 @@ class _Bounds:
         """Return ``value`` cut to ``most`` levels; ``converts``: whether ``default_fn`` may still be applied to it."""
         self._left -= 1
         fit: Any
+        # The order matters: a StrEnum is a str and a bool is an int, for Python.
         match value:
             case None | bool():
                 fit = value

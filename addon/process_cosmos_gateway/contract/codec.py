@@ -36,6 +36,7 @@ class Message(Protocol):
 
 def encode(message: Message) -> bytes:
     """Return ``message`` as one JSON object whose first member is ``type``; see ``bounds.write_json``."""
+    # orjson leaves out class variables, and so the tag.
     body = write_json(message)
     tag = orjson.dumps({"type": message.type})
     return tag if body == b"{}" else tag[:-1] + b"," + body[1:]
@@ -112,6 +113,7 @@ def _parser(shape: Any) -> Parser:  # noqa: ANN401 - a type expression
 
 def _scalar(kinds: tuple[type, ...], name: str) -> Parser:
     def read(document: Any, path: str) -> Any:  # noqa: ANN401 - JSON
+        # Not isinstance, for which true and false are whole numbers.
         if type(document) not in kinds:
             raise ContractError(path, f"must be {name}")
         return document
@@ -189,6 +191,7 @@ def _union(choices: tuple[Any, ...]) -> Parser:
             try:
                 return parser(document, path)
             except ContractError as error:
+                # The alternative that was parsed farthest is most likely the one that was meant.
                 if deepest is None or len(error.path) > len(deepest.path):
                     deepest = error
         raise deepest or ContractError(path, "matches no allowed type")
@@ -248,6 +251,7 @@ def _record(shape: Any) -> Parser:  # noqa: ANN401 - JSON
         for field, parser in members:
             if field.name in document:
                 values[field.name] = parser(document[field.name], f"{path}.{field.name}")
+            # A new member needs a default, so that messages of an older peer stay valid.
             elif field.default is MISSING and field.default_factory is MISSING:
                 raise ContractError(f"{path}.{field.name}", "is missing")
         return shape(**values)

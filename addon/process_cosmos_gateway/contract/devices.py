@@ -84,8 +84,10 @@ class Subscribe:
     type: ClassVar[str] = "subscribe"
     id: str
     run: Ulid
+    # Numbers begin at the wall time of the gateway's start, so that they increase across its restarts too.
     after: int | None = None
     report_missed: bool = False
+    # Apart from `after`, because a change that was received may not be confirmed yet.
     confirmed: int = 0
 
 

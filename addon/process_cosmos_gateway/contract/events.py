@@ -25,6 +25,7 @@ def site_source(site: Ulid) -> str:
 
 def encode_event(*, id: Ulid, site: Ulid, type: str, subject: str, time: datetime, data: Any) -> bytes:  # noqa: A002, ANN401 - CloudEvents' own names; anything write_json writes
     """Return an event as one JSON object (CloudEvents JSON format 1.0.2)."""
+    # The outbox compares the bytes of events with the same id: another order of the members would be a conflict.
     return write_json(
         {
             "specversion": "1.0",

@@ -14,6 +14,8 @@ LONGEST_PUBLISH = 1 << 16
 MOST_CONNECTIONS = 64
 """Connections of programs to one endpoint; further ones are refused as ``too_many_connections``."""
 
+# What is in flight queues in sockets and the event loop, in front of urgent events. Measured with 16 connections:
+# an urgent event's p99 is 45 ms with 64 messages each, 12 to 16 ms with 16.
 MOST_UNANSWERED = 16
 """Messages of one connection without a result; at this limit the gateway stops reading from it."""
 
@@ -31,8 +33,10 @@ class Publish:
     type: ClassVar[str] = "publish"
     id: str
     event: Ulid
+    # Not `type`, which is the tag of the message.
     event_type: str
     subject: str
+    # The program's time, so that an event it publishes again is identical to the byte; otherwise it is a conflict.
     time: datetime
     data: Json
     slot: str | None = None

@@ -68,6 +68,7 @@ def parse_pairing_line(text: str) -> PairingLine:
 def _match(pattern: re.Pattern[str], text: str) -> re.Match[str]:
     match = pattern.fullmatch(text.strip())
     if match is None:
+        # The text must not repeat the line, which contains a secret.
         raise LineError("$", "must have the form https://host:port#secret.sha256")
     if not _is_name(match["host"]) or not 0 < int(match["port"] or _USUAL_PORT) <= _LAST_PORT:
         raise LineError("$", f"must have a valid host name and a port from 1 to {_LAST_PORT}")

@@ -67,6 +67,7 @@ class Heartbeat:
     """
 
     type: ClassVar[str] = "heartbeat"
+    # Not raised before people are notified of the missed changes; otherwise a crash would lose the report.
     sequence: int | None = None
 
 

@@ -169,6 +169,8 @@ class MessageHandler:
         if before is None or after != before:
             self._device_table.twins[twin.id] = with_reading(twin, name, after)
             changes.append(partial(repository.store_value, device=twin.id, name=name, reading=after))
+        # Home Assistant does not wait for the disk. If the gateway is killed before the commit, the broker sends the
+        # message again, and the key is the same then.
         if before is None or after.value != before.value:
             self._notify(
                 ValueChanged(
@@ -181,13 +183,16 @@ class MessageHandler:
                     redelivered=message.redelivered,
                 )
             )
+        # A retained value that is the first one known was current before: it sets the state, and is no edge.
         if is_transition(described.kind, before, after) and (before is not None or not message.retained):
             changes.append(self._changed_event(twin, inbound, received_at, {"property": name, "value": after.value}))
         if not message.retained:
             changes.append(self._store_readings(twin, described, parsed, received_at))
+        # A reading from a backlog does not tell the current state, so only the newest one can confirm a write.
         confirmed = self._writes.note_reported(twin.id, name, after.value) if after is not before else None
         if confirmed:
             changes.append(confirmed)
+        # Only readings may be acknowledged before their commit. The loss of a confirmation would repeat the command.
         is_reading = described.kind is PropertyKind.NUMBER and not message.retained and not confirmed
         return MessageChanges(changes, is_reading)
 

@@ -96,6 +96,7 @@ class MessageWriter:
         while True:
             await self._wait_until_due()
             self._commit = asyncio.create_task(self._commit_next(), name="devices: commit")
+            # Cancelling must not abandon a commit: its messages are no longer pending, and `finish` awaits it.
             await asyncio.shield(self._commit)
 
     async def finish(self) -> None:
@@ -200,8 +201,10 @@ class MessageWriter:
 
         A message without changes needs no commit; a reading needs none within ``linger`` seconds.
         """
+        # While a commit is retried, its own oldest message decides: those that arrived meanwhile are newer.
         oldest = self._oldest_at if self._committing_since is None else self._committing_since
         in_time = self._now() < oldest + self._linger
+        # MQTT requires PUBACKs in the order of receipt (5.0, section 4.6): one uncommitted message delays all others.
         while self._unacknowledged:
             number, pending = self._unacknowledged[0]
             is_uncommitted = number in self._pending or self._last_written < number <= self._last_taken
@@ -213,6 +216,7 @@ class MessageWriter:
             if pending.connection.acknowledge(pending.message):
                 self._received.acknowledged(pending.mark)
             else:
+                # The broker sends it again although it is stored: its mark must survive a crash until then.
                 self._received.unacknowledged(pending.mark)
 
 
@@ -222,6 +226,7 @@ def _apply_batch(transaction: Transaction, batch: Sequence[PendingWrite], unconf
         for change in pending.changes:
             change(transaction)
     session = batch[-1].session
+    # Packet ids of an earlier session mean nothing in this one: their marks could match other messages.
     marks = [pending.mark for pending in batch if pending.mark is not None and pending.session == session]
     if marks:
         store_message_marks(transaction, session, [*unconfirmed, *marks])

@@ -64,6 +64,7 @@ def store_description(
 
     Properties that are not in ``properties`` lose their newest value, and keep their readings.
     """
+    # Not INSERT OR REPLACE: it would give the device a new number, to which none of its properties refers.
     transaction.run(
         """INSERT INTO device (id, topic, description) VALUES (?, ?, ?)
            ON CONFLICT (id) DO UPDATE SET topic = excluded.topic, description = excluded.description""",
@@ -102,6 +103,7 @@ def delete_unused_properties(transaction: Transaction, where: str, *values: floa
 
     A deleted property gets a new number when it comes again.
     """
+    # The primary keys of these tables begin with the property: each check is one lookup, however many rows there are.
     deleted = transaction.rows(
         f"""DELETE FROM device_property WHERE {where} AND value IS NULL
             AND NOT EXISTS (SELECT 1 FROM device_reading WHERE property = device_property.number)
@@ -112,6 +114,7 @@ def delete_unused_properties(transaction: Transaction, where: str, *values: floa
             RETURNING number""",  # noqa: S608 - conditions of this package's callers
         *values,
     )
+    # SQLite may give a deleted number to the next property, which must not inherit this filter state.
     transaction.run_many("DELETE FROM device_gate WHERE property = ?", deleted)
 
 

@@ -245,6 +245,7 @@ class Devices:
         await self._subscribe(connection, without_retained, again=False)
         self._broker_state.note_connected(connection)
         self._mark_back()
+        # Last and without waiting: some brokers close the connection at a `$SYS` topic, or do not answer.
         self._new_topics.put_nowait((connection, [DROPPED_TOPIC]))
 
     def _on_lost(self, reason: str) -> None:
@@ -269,6 +270,7 @@ class Devices:
                 possible_repeat=status is RedeliveryStatus.POSSIBLE_REPEAT,
             )
             result = self._message_handler.handle(inbound)
+        # A QoS 1 message without changes is queued too, because PUBACKs must be sent in the order of receipt.
         if result.changes or message.qos:
             self._enqueue(connection, message, result, mark)
 

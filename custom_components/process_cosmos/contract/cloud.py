@@ -67,7 +67,9 @@ class BatchReceipt:
     endpoint already had.
     """
 
+    # One hash instead of a list of ids: the reply of a captive portal or proxy cannot contain it.
     batch: str
+    # A copy of this gateway soon presents a token the endpoint does not know, and is recognised by that.
     token: str
     duplicates: tuple[int, ...] = ()
     rejected: tuple[RejectedItem, ...] = ()

@@ -19,6 +19,7 @@ _MOST = (1 << 128) - 1
 
 def is_ulid(text: str) -> bool:
     """Return whether ``text`` is a ULID in its canonical (upper-case) form."""
+    # 26 characters hold 130 bits, two more than a ULID has: hence the limit of the first one.
     return len(text) == _LENGTH and text[0] <= "7" and _LETTERS.issuperset(text)
 
 
@@ -102,6 +103,7 @@ DESTINATION = "destination:"
 class Position:
     """Position in the integration's record log: ``run`` is a ULID made at each start, ``n`` counts within it."""
 
+    # The order of the members is that of comparisons: the gateway drops a transition not newer than its cursor.
     run: Ulid
     n: int
 

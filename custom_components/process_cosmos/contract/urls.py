@@ -19,6 +19,7 @@ def encode_url(url: str) -> tuple[str, int]:
     if parts is None or not url.isprintable() or " " in url:
         return url, 0
     scheme, authority, path, query, fragment = (part or "" for part in parts.groups())
+    # The last one counts, because a password may contain an @.
     user, at, host = authority.rpartition("@")
     count = 0
 

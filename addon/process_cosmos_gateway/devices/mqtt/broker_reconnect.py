@@ -78,6 +78,7 @@ class BrokerConnector:
         while True:
             began = loop.time()
             reason = await self._connect_once()
+            # A broker that accepts and hangs up at once must not reset the back-off, or it gets a CONNECT every 0.1 s.
             failures = 0 if loop.time() - began > _STABLE_AFTER else failures + 1
             if reason == codes.TAKEN_OVER:
                 self._note_taken_over(loop.time())
@@ -113,6 +114,7 @@ class BrokerConnector:
                 on_no_answer=self._on_ended,
             )
         except UnreachableError as error:
+            # Not `on_ended`: the broker cannot have sent anything, so what it repeats later is still certain.
             return str(error)
         except MqttError as error:
             self._on_ended()
@@ -130,6 +132,8 @@ class BrokerConnector:
         except MqttError as error:
             return str(error)
         except asyncio.CancelledError:
+            # Acknowledge what is stored while that is possible; otherwise the broker sends it again after the restart,
+            # and device events are accepted a second time.
             connection.stop_reading()
             await self._on_stop()
             raise

@@ -67,6 +67,7 @@ class BrokerState:
         is_long_outage = since is not None and self._now_fn() - since >= LONG_AWAY_SECONDS
         return BrokerLink(
             reason=None if since is None else self._reason,
+            # An identity conflict has a field of its own in the status, and a repair issue of its own.
             needs_help=since is not None
             and self._reason != IDENTITY_CONFLICT
             and (is_long_outage or self._reason in NEEDS_USER_ACTION),

@@ -156,6 +156,7 @@ class Connection:
 
     def send(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> asyncio.Future[Any]:
         """Send a message; return a future that ends with the broker's confirmation, or with ``MqttError``."""
+        # MQTT 5 forbids a QoS above that of the CONNACK (section 3.2.2.3.4); the broker would end the connection.
         number = self._client.publish(topic, payload, qos=min(qos, self.max_qos), retain=retain).mid
         return self._confirmation("publish", number)
 
@@ -262,6 +263,7 @@ class Connection:
             self._schedule_housekeeping()
             self._accepted.set_result(flags.session_present)
         elif code.value == _UNSUPPORTED_VERSION:
+            # `open` tries the other version after a NoAnswerError only.
             self._accepted.set_exception(NoAnswerError(codes.REFUSED, str(code)))
         else:
             self._accepted.set_exception(codes.refused(code.value, str(code)))

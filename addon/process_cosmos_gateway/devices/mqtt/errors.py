@@ -60,6 +60,7 @@ class DeniedError(MqttError):
 def unreachable(error: OSError) -> UnreachableError:
     """Return the error for a TCP or TLS connection that failed."""
     match error:
+        # It is a subclass of SSLError, as all of these are of OSError: the most specific one comes first.
         case ssl.SSLCertVerificationError():
             code = CERTIFICATE
         case ssl.SSLError():

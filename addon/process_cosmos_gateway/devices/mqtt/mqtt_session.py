@@ -21,6 +21,7 @@ _LOGGER = logging.getLogger(__name__)
 DROPPED_TOPIC = "$SYS/broker/publish/messages/dropped"
 """Topic where Mosquitto publishes, retained, its count of messages dropped since its start, for any client."""
 
+# The counters are stored as REAL, which represents whole numbers of up to 15 digits exactly.
 _MOST_DIGITS = 15
 _UNKNOWN = -1
 
@@ -83,6 +84,7 @@ class MqttSession:
             self._received.begin_session()
         now, gap_id = self._clock.now(), self._ulid_fn()
 
+        # One transaction: a crash must leave neither a new session without its gap nor a counted gap without its event.
         def change(transaction: Transaction) -> int:
             gaps, expected = read_counter(transaction, "gaps"), read_counter(transaction, "sessions") > 0
             if expected and not present:

@@ -52,6 +52,7 @@ class PacketSocket:
                 chunk = self._socket.recv(min(self._discard_left, _READ_BYTES))
                 self._discard_left -= len(chunk)
             else:
+                # Read no byte beyond what decides about the packet, so its body is passed on uncollected.
                 chunk = self._socket.recv(self._wanted - len(self._collected))
                 self._collect(chunk)
             if not chunk:
@@ -98,9 +99,11 @@ class PacketSocket:
             prefix = yield 2
             if topic_length := int.from_bytes(prefix):
                 prefix += yield topic_length
+            # A packet id follows the topic only with QoS 1 or 2 (MQTT 5.0, section 3.3.2.2).
             if header[0] & 0x06:
                 prefix += yield 2
             self._discard_left, self.oversized = length - len(prefix), length
+            # MQTT 5 requires the length of the properties, here 0; the real ones are among the discarded bytes.
             shortened = prefix + (b"\0" if self._has_properties else b"")
             self._prepared = header[:1] + _encode_length(len(shortened)) + shortened
 

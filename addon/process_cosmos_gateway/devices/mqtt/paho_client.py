@@ -27,11 +27,14 @@ class PahoClient(Client):
         self.packets = sock
         self._keep_session = keep_session
         self.disconnect_reason = 0
+        # paho refuses `clean_session` with MQTT 5, where `connect` takes `clean_start` instead.
         settings: dict[str, Any] = {} if version is MQTTProtocolVersion.MQTTv5 else {"clean_session": not keep_session}
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             protocol=version,
+            # Otherwise paho acknowledges when `on_message` returns, before the commit. Only up to QoS 1: with QoS 2
+            # `manual_ack` loses messages in paho 2.1.
             manual_ack=True,
             reconnect_on_failure=False,
             **settings,

@@ -42,6 +42,7 @@ class ReceivedMessages:
     def end_connection(self) -> None:
         """Record the end of a connection, or of an attempt that may have reached the broker."""
         if self._recently_sent:
+            # These PUBACKs may have been lost with the connection, so their marks are stored again with later commits.
             self._unconfirmed |= dict.fromkeys(list(self._doubtful)[-self._recently_sent :])
             self._recently_sent = 0
         self._doubtful |= self._previous
@@ -67,6 +68,7 @@ class ReceivedMessages:
         self._current.pop(mark, None)
         self._unconfirmed.pop(mark, None)
         self._recently_sent += 1
+        # Move it to the end, because `_recently_sent` counts from there. Assigning alone would keep its old place.
         self._doubtful.pop(mark, None)
         self._doubtful[mark] = None
         self._trim()

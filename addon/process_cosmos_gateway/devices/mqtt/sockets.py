@@ -17,6 +17,7 @@ async def open_socket(broker: BrokerOptions) -> socket.socket:
     if context is None:
         return sock
     try:
+        # asyncio offers TLS as a transport only, but paho reads from a socket: so the handshake is made here.
         sock = tls_socket = context.wrap_socket(sock, server_hostname=broker.host, do_handshake_on_connect=False)
         await _do_handshake(tls_socket)
     except BaseException:

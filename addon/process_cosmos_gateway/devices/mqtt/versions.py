@@ -33,4 +33,5 @@ class VersionOrder:
         if version is Version.V5:
             self._v311_until = 0.0
         elif now >= self._v311_until:
+            # Reconnects within the 24 hours do not extend them, or MQTT 5 might never be tried again.
             self._v311_until = now + TRY_5_AGAIN

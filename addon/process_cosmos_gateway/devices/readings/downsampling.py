@@ -121,6 +121,7 @@ def _apply_rule(state: FilterState, rule: VolumeRule, point: Point, received: fl
     left = rule.every - abs(point.time - state.sent.time)
     if left > 0 and state.held is not None and point.time < state.held.time:
         return state, False
+    # A value that has returned also replaces the held one: the receiver has it already.
     if abs(point.value - state.sent.value) < rule.deadband:
         return FilterState(sent=state.sent), False
     if left > 0:

@@ -68,6 +68,7 @@ class Forwarding:
         while await store.read(self._may_have_pending):
             try:
                 while await store.read(self._has_due):
+                    # Due rows that cannot be handled must not keep the writer thread busy: look again later.
                     if not await store.write(self.forward_due):
                         break
             except StoreError as error:
@@ -84,6 +85,7 @@ class Forwarding:
             after, points = release_due(before, now, self._longest_interval)
             pending_readings.store_filter_states(transaction, number, series, before, after)
             rule = rule_for(self._rules, series.device, series.name)
+            # The interval has passed for these points; deadband and budget still apply.
             self._forward(transaction, series, rule and replace(rule, every=0.0), points, batch)
         for series, point in windows:
             rule = rule_for(self._rules, series.device, series.name)
@@ -124,6 +126,7 @@ class Forwarding:
         for point in points:
             after, is_forwarded = filter_point(states, rule, point, now)
             if not is_forwarded or batch.add(series, point):
+                # A point is counted once its fate is known: not while it is held, but when another replaces it.
                 thinned += 1 - is_forwarded - (after.held_count - states.held_count)
                 states = after
         pending_readings.store_filter_states(transaction, number, series, before, states)
@@ -158,6 +161,7 @@ class _ForwardBatch:
             "u": series.unit or "",
             "v": point.value,
         }
+        # The budget counts the bytes a destination receives: a SenML record and its comma.
         spent = self._spent + len(orjson.dumps(record)) + 1
         if self._daily_bytes is not None and spent > self._daily_bytes:
             self._held_back += 1

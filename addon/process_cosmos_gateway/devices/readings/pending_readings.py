@@ -9,6 +9,7 @@ from process_cosmos_gateway.store import Transaction
 from .downsampling import LATE_SECONDS, AggregationWindow, FilterState, FilterStates, Point, window_start
 
 _MAX_ROWS = 500
+# If the clock was set back, a due time may be farther ahead than a point can be held: then it counts as due too.
 _DUE_FILTER = "held_time IS NOT NULL AND NOT (due_at > :now AND due_at <= :now + :longest)"
 _DUE_WINDOW = "NOT (due_at > :now AND due_at <= :now + length + :late)"
 
@@ -39,6 +40,7 @@ def store_window(
 ) -> None:
     """Store a window under the property and its start time."""
     transaction.run(
+        # Length and aggregate are part of the key: if the rule changes, an open window ends under the old one.
         "INSERT OR REPLACE INTO device_window VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         *(number, window_start(window.point, rule.window), rule.window, rule.aggregate),
         *(*window.point, window.count, series.unit, window.due_at),

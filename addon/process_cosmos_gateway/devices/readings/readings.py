@@ -22,6 +22,7 @@ def store_readings(
 ) -> Sequence[Reading]:
     """Store raw readings; return those that were not stored before."""
     number = property_number(transaction, device, name)
+    # Row by row, because the change count of each tells whether the reading is new; only new ones are forwarded.
     fresh = [
         reading
         for reading in readings
@@ -56,6 +57,7 @@ def delete_old(transaction: Transaction, before: float, now: float, after: int =
         left -= _delete(transaction, number, "time < ? AND received_at < ?", before, before, most=left)
         left -= _delete(transaction, number, "time > ? AND received_at < ?", now, before, most=left)
         if not left:
+            # This property may have more of them: the next batch begins with it again.
             last = number - 1
             break
     delete_unused_properties(transaction, "number > ? AND number <= ?", after, last)
@@ -85,6 +87,7 @@ def delete_withdrawn(transaction: Transaction, most: int) -> int | None:
 
 def stored_bytes(transaction: Transaction) -> float:
     """Return the bytes that all readings use on disk."""
+    # From the counters of the properties: to count the readings themselves would scan their whole table.
     [(used,)] = transaction.rows("SELECT total(bytes) FROM device_property")
     return float(used)
 
@@ -94,6 +97,7 @@ def delete_oldest(transaction: Transaction) -> int:
 
     Deletes one hour of all properties at a time, so that frequent and rare readings reach back equally far.
     """
+    # The minimum of one property is a lookup in the primary key; GROUP BY property would scan all readings.
     oldest = {
         number: first
         for number, first in transaction.rows(
@@ -110,6 +114,7 @@ def delete_oldest(transaction: Transaction) -> int:
 
 def _delete(transaction: Transaction, number: int, where: str, *values: float, most: int = _MAX_ROWS) -> int:
     """Delete at most ``most`` readings of a property; return how many."""
+    # Limited by a subquery: DELETE … LIMIT is an option that SQLite is not always compiled with.
     texts = transaction.rows(
         f"""DELETE FROM device_reading WHERE (property, time, value) IN (
               SELECT property, time, value FROM device_reading WHERE property = ? AND {where} ORDER BY time LIMIT ?)

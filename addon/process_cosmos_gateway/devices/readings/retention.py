@@ -77,9 +77,11 @@ class Retention:
     async def enforce_quota(self) -> None:
         """Delete the oldest readings while all together exceed the quota; raise ``StoreError``."""
         used, quota = await self._store.read(self._measure)
+        # Delete a little more than required, or a full history would delete something at every check.
         target = min(quota, self._max_bytes * _TARGET_SHARE)
         while used > quota:
             deleted = await self._store.write(delete_oldest)
+            # The byte counters may be too high; without readings left to delete, this would loop for ever.
             if not deleted:
                 return
             self._counts["readings_forgotten"] += deleted

@@ -89,6 +89,7 @@ class DescriptionIntake:
         self._update_subscriptions = update_subscriptions
         self._on_removed = on_removed
         self._byte_budget = TokenBucket(rate=_READ_BYTES_A_SECOND, burst=_READ_BYTES_AT_ONCE)
+        # Two queues, so that a change to a known device does not wait behind a flood of new ones.
         self._new = _DescriptionQueue(new_a_minute)
         self._changed = _DescriptionQueue(CHANGES_A_MINUTE)
         self._wakeup = asyncio.Event()
@@ -101,14 +102,17 @@ class DescriptionIntake:
         if not payload:
             self._discard_queued(topic)
             return [] if known is None else self._withdraw(known)
+        # The broker sends each retained description again on every connection: most of them are known, and not parsed.
         if self._device_table.is_known(topic, payload):
             self._discard_queued(topic)
             return []
         if known is None and not is_meant_as_description(topic, payload):
             return []
+        # Refuse what can be refused without parsing, so that it takes no place in the queue.
         check_plausible(payload)
         self._device_table.check_room(topic, len(payload))
         queue = self._new if known is None else self._changed
+        # Behind queued ones it is queued too: otherwise one topic that floods could use up the pace for all others.
         if not queue.payloads and self._may_parse(queue, len(payload)):
             return self._apply(queue, topic, payload)
         if not queue.put(topic, payload):
@@ -165,6 +169,8 @@ class DescriptionIntake:
             )
         self._update_subscriptions(SubscriptionChange(added=twin, removed=known))
         self._notify(DeviceChanged(sequence=0, device=as_device(twin, reachable=True)))
+        # A value stored under the other polarity now means the opposite: delete it; the new subscription requests the
+        # retained one again.
         reset = polarity_changes(known, thing) if known else frozenset()
         names = tuple(each.name for each in thing.device.properties if each.name not in reset)
         return [

@@ -77,6 +77,7 @@ class DeviceTable:
         known = self.twins.get(thing.device.id)
         if known is not None and known.thing.topic != thing.topic:
             raise DescriptionError(Code.TOPIC_TAKEN, "This device has another description already")
+        # Anyone may publish a description: it must not be able to take over the values or commands of another device.
         if any(self._owners.get(topic, thing.device.id) != thing.device.id for topic in thing.topics):
             raise DescriptionError(Code.TOPIC_TAKEN, "The description claims a topic of another device")
         twin = with_description(known, thing)
@@ -86,6 +87,7 @@ class DeviceTable:
         self.routes |= _routes(thing)
         self._owners |= dict.fromkeys(thing.topics, twin.id)
         self._topics[thing.topic] = twin.id
+        # A hash recognises a repeat as well as the text, of which there may be 8 MB.
         self._descriptions[thing.topic] = _fingerprint(description)
         self._bytes += len(description)
         return twin

@@ -39,6 +39,7 @@ _OPPOSITES = frozenset({"open", "opened", "opens", "wet", "detected", "leaking"}
 _WORDS_BETWEEN = 3
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+# "Valve no. 2" contains a number, not a negation.
 _NUMBERED = re.compile(r"(?i)no\.?[\s_-]*(?=\d)")
 _CLAUSE_END = re.compile(r"[.,;:!?()\n]")
 
@@ -90,6 +91,7 @@ def meaning_of(description: PropertyDescription) -> Meaning:
         if description.true_means is not None:
             return _meaning_of_true(description.true_means, writable=description.writable)
         suggested = _suggested_hint(description)
+        # A wrong guess would open a valve that is to be closed; so it cannot be written until a person decides.
         if suggested is not Hint.NONE and _explicit_hint(description) is Hint.NONE:
             return Meaning(writable=False, suggested=suggested)
     return Meaning(hint=_hint(description), writable=description.writable)
@@ -99,6 +101,7 @@ def unit_of(unit: str | None) -> str | None:
     """Return a unit as Home Assistant spells it; an unknown one is returned unchanged."""
     if unit is None:
         return None
+    # QUDT's units are URIs or have a prefix; the slash of a plain unit (m/s) belongs to it.
     local = re.split(r"[:/#]", unit)[-1] if "://" in unit or ":" in unit else unit
     return _UNITS.get(local.lower().replace(" ", "").replace("degree_", "degree"), unit)
 
@@ -151,6 +154,7 @@ def _suggested_hint(description: PropertyDescription) -> Hint:
     """Return the hint of a boolean whose name or description contains a negating word."""
     words = [word for text in (*description.types, description.title, description.name) for word in _words(text)]
     stems = [_stem(word) for word in words]
+    # `closed` names no valve by itself, but is the valve's state if the whole Thing is one.
     if description.writable and not any(stems) and any(map(_is_closed_word, words)):
         stems = [_stem(word) for word in _words(description.thing) if _stem(word) is Hint.VALVE]
     found = [stem for stem in stems if stem is not None and (stem is not Hint.VALVE or description.writable)]

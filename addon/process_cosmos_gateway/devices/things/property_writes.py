@@ -77,6 +77,7 @@ class PropertyWrites:
         Raises ``StoreError``: the write was published, but is not repeated. Raises ``RequestRefusedError``: the broker
         denied it.
         """
+        # Published before it is stored, so that a valve does not wait for the disk.
         sent = self._send(device, name, value)
         if sent is None:
             return False
@@ -84,9 +85,11 @@ class PropertyWrites:
         wall, now = self._clock.now().timestamp(), self._clock.monotonic()
         pending = _UnconfirmedWrite(value=value, expires=now + seconds, next_try=now + pause_after(1))
         sent.add_done_callback(partial(self._note_denied, pending))
+        # With another write in progress the device may leave this value any moment: then this one must replace it.
         if reported == value and (device, name) not in self._pending:
             await self._wait_confirmed(sent)
             return True
+        # Before the commit, because the device may report the value while the store is busy.
         self._pending[device, name] = pending
         self._wakeup.set()
         write = StoredWrite(device=device, name=name, value=value, written_at=wall, expires_at=wall + seconds)
@@ -103,6 +106,7 @@ class PropertyWrites:
         """Wait briefly for the broker's confirmation; raise ``RequestRefusedError`` if it denied the write."""
         try:
             async with asyncio.timeout(_CONFIRMATION_SECONDS):
+                # The time-out must not cancel it: a denial that comes later still has to end the write.
                 await asyncio.shield(sent)
         except DeniedError as error:
             raise RequestRefusedError(

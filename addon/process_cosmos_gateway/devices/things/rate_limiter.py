@@ -53,6 +53,7 @@ class RateLimiter:
         now = self._now_fn()
         rate = self._rates.setdefault(device, DeviceRate())
         if rate.allow(len(inbound.message.payload), now, may_be_urgent=may_be_urgent):
+            # An older state must not be handled after this one.
             self._deferred.pop(topic, None)
             return True
         self._counts[RATE_LIMITED] += 1
@@ -61,6 +62,7 @@ class RateLimiter:
             _LOGGER.warning(
                 "%s: %s exceeds the message rate of a device; messages above it are dropped", RATE_LIMITED, device
             )
+        # Without this, a device that falls silent after a burst would be shown with an old state for good.
         if is_state and len(inbound.message.payload) <= _MAX_DEFERRED_BYTES and len(self._deferred) < _MAX_DEFERRED:
             self._deferred[topic] = (device, inbound, may_be_urgent)
             self._wakeup.set()

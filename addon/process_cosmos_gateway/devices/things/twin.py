@@ -64,8 +64,10 @@ def with_description(twin: Twin | None, thing: Thing) -> Twin:
 
 def newest_reading(held: Reading | None, readings: Sequence[Reading], received: float) -> Reading:
     """Return the newest of ``held`` and ``readings``; a time in the future counts as ``received``."""
+    # With its own time, a reading of a clock that is ahead would hide all later values until then.
     capped = [replace(reading, time=min(reading.time, received)) for reading in readings]
     best = max(capped, key=lambda reading: reading.time)
+    # A held time in the future means that the gateway's clock was set back; the value must not freeze until then.
     if held is not None and held.time > best.time and held.time <= received:
         return held
     return best

@@ -21,8 +21,10 @@ MAX_TEXT_BYTES = 1024
 """Bytes of the longest text as JSON: 256 of them, with their descriptions, fit into one frame to Home Assistant."""
 
 _SENML_VERSION = 10
+# RFC 8428, section 4.5.3: smaller times are relative to now.
 _ABSOLUTE_FROM = 1 << 28
 _MAX_EXACT = 1 << 53
+# The last second that a datetime can represent.
 _LATEST = 253_402_300_799.0
 _SENML_VALUES: Mapping[PropertyKind, str] = {
     PropertyKind.BOOLEAN: "vb",
@@ -82,7 +84,9 @@ def validate_value(kind: PropertyKind, value: object) -> Value:
             if is_too_long(text):
                 raise GarbageError(f"the text is longer than {MAX_TEXT_BYTES} bytes")
             return text
+        # A bool is an int for Python, but not a number in JSON.
         case PropertyKind.NUMBER, int(number) | float(number) if math.isfinite(number) and number is not bool(number):
+            # A float always fits into the store, a whole number only up to 64 bits.
             return number if abs(number) <= _MAX_EXACT else float(number)
         case _:
             raise GarbageError(f"the value is not a {kind}")
@@ -99,6 +103,7 @@ def _senml(kind: PropertyKind, records: Sequence[object], received: float) -> li
     readings = []
     base_time = base_value = 0.0
     for record in records:
+        # RFC 8428: a receiver must refuse a field it does not know if its label ends with an underscore.
         if not isinstance(record, dict) or any(name.endswith("_") for name in record):
             raise GarbageError("the SenML has fields that this gateway does not support")
         if _real(record, "bver", _SENML_VERSION) > _SENML_VERSION:
