@@ -23,6 +23,7 @@ def transition_event(change: Change) -> Event:
 
 def request_event(key: NotificationKey, alert: Replica, now: datetime) -> Event:
     """Return the event that asks one destination to notify its people."""
+    # The replica may still say acknowledged: these requests are due at the acknowledgement's end, without a message.
     data = _data(alert, revision=key.revision, level=key.level, round_=key.round, state=AlertState.OPEN)
     return _event(
         request_event_id(key), NOTIFICATION_REQUESTED, now, data, only=key.recipient.removeprefix(DESTINATION)
@@ -31,6 +32,7 @@ def request_event(key: NotificationKey, alert: Replica, now: datetime) -> Event:
 
 def request_event_id(key: NotificationKey) -> Ulid:
     """Return the deterministic event id of a notification request: a ULID of the alert's time and the key's hash."""
+    # Computed, so that a request queued again after a crash or a restored backup is the same event for destinations.
     number = int.from_bytes(blake2b(str(key).encode(), digest_size=10).digest())
     letters = (_ALPHABET[number >> 5 * place & 31] for place in reversed(range(_HASH_LETTERS)))
     return Ulid(key.alert[:_TIME_LETTERS] + "".join(letters))

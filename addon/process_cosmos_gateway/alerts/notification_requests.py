@@ -69,6 +69,7 @@ def decide(requests: Collection[TrackedRequest], situation: Situation) -> Decisi
         return Decision(dropped=waiting)
     times = {request.key: _effective_due(request, requests, situation) for request in waiting}
     due = [request for request in waiting if times[request.key] <= situation.now]
+    # After a long wait several rounds are due; sending each of them would notify the same people many times at once.
     dropped = [request for request in due if _has_newer_round(request, due)]
     due = [request for request in due if request not in dropped]
     checks = [time for time in times.values() if time > situation.now]
@@ -102,6 +103,7 @@ def _follows_unreached_level(request: TrackedRequest, requests: Collection[Track
     lower = [other.key.level for other in of_revision if other.key.level < request.key.level]
     if not lower:
         return False
+    # Only the first round: if all rounds became due at once, only the last one would be sent.
     first = min(other.key.round for other in of_revision if other.key.level == request.key.level)
     return request.key.round == first and _reached_none(
         [other for other in of_revision if other.key.level == max(lower)]
@@ -109,6 +111,7 @@ def _follows_unreached_level(request: TrackedRequest, requests: Collection[Track
 
 
 def _reached_none(level: Sequence[TrackedRequest]) -> bool:
+    # A queued request may still be delivered, so the next level keeps its time.
     if any(request.state in (RequestState.QUEUED, RequestState.DELIVERED) for request in level):
         return False
     failed = {request.key.recipient for request in level if request.state is RequestState.FAILED}
@@ -166,6 +169,7 @@ def replace_requests(
     """
     wanted = {request.key: request for request in newer}
     ended = [request for key, request in requests.items() if key not in wanted]
+    # The outbox no longer holds a withdrawn request; if the newer list contains it, it has to be queued again.
     open_states = (RequestState.WAITING, RequestState.WITHDRAWN)
     return Replacement(
         saved=[request for key, request in wanted.items() if key not in requests or requests[key].state in open_states],

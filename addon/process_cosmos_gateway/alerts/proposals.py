@@ -95,6 +95,7 @@ def settle(transaction: Transaction, proposal: str) -> None:
 
 def unsettled(transaction: Transaction) -> Sequence[Proposal]:
     """Return the proposals not yet settled, oldest first."""
+    # The literal matches the partial index of unsettled proposals; thousands of settled ones are kept beside them.
     rows = transaction.rows("""
 SELECT id, alert, given_at, revision, answer, acknowledge_for, by FROM alert_proposal
 WHERE settled = 0 ORDER BY given_at""")

@@ -162,6 +162,7 @@ def _summary(replica: Replica, position: Position) -> AlertSummary:
         position=position,
         group=replica.group,
         severity=replica.severity,
+        # A merge needs no text of a closed alert; without it more summaries fit into the frame.
         message=replica.message if is_alive else "",
         entities=replica.entities if is_alive else (),
     )
@@ -170,6 +171,7 @@ def _summary(replica: Replica, position: Position) -> AlertSummary:
 def delete_old_closed(transaction: Transaction, now: float) -> None:
     """Delete alerts closed more than ``KEPT_CLOSED`` seconds ago, and their notification requests."""
     old = now - KEPT_CLOSED
+    # First, while the alerts that the subquery selects still exist.
     transaction.run(
         "DELETE FROM notification_request WHERE alert IN (SELECT id FROM alert WHERE alive = 0 AND changed_at < ?)",
         old,

@@ -106,6 +106,7 @@ class Alerts:
 
     async def caught_up(self) -> None:
         """Permit deliveries and polling; send outcomes and unsettled proposals again; raise ``StoreError``."""
+        # If the session ends before the commit, its successor, which has not caught up, must not get these messages.
         session = self._send
 
         def change(transaction: Transaction) -> None:
@@ -210,6 +211,7 @@ class Alerts:
         circumstances, announced = self._circumstances(), self._stop_announced
 
         def change(transaction: Transaction) -> float | None:
+            # A restart of the gateway must not shorten the wait after an announced stop.
             if announced:
                 replica.save_state(transaction, stop_announced=1)
             return self._processor.process_due_requests(transaction, circumstances)
@@ -224,6 +226,7 @@ class Alerts:
         return self._clock.monotonic() - self._last_contact >= limit
 
     def _update_gate(self) -> None:
+        # Without a session the gateway continues by itself, unless its store is a restored one.
         if self._reconciled and (self._send is None or self._caught_up):
             self._may_deliver.set()
         else:

@@ -73,6 +73,7 @@ class TransitionProcessor:
             self._apply_change(transaction, change, transition)
         if transition.proposal is not None:
             proposals.settle(transaction, transition.proposal)
+        # In the transaction of the changes: a crash leaves either both or a record that the integration sends again.
         replica.save_state(transaction, run=transition.position.run, n=transition.position.n)
         self.save_time(transaction)
 
@@ -129,6 +130,7 @@ class TransitionProcessor:
         for alive in alive_alerts:
             pauses = [each.pauses_until(alive.replica) for each in unsettled if each.alert == alive.replica.id]
             silent_until = max([alive.silent_until, *pauses])
+            # A request to an unreachable destination fails at once, which may make the next level due: decide again.
             while (decision := self._decide(transaction, alive, silent_until, circumstances)).queue:
                 self._apply_decision(transaction, decision, alive)
             self._apply_decision(transaction, decision, alive)
@@ -189,6 +191,7 @@ class TransitionProcessor:
         if state is not None:
             after = replace(request, state=state, settled_at=self._steady.now())
             replica.save_request(transaction, after)
+            # Not earlier: a crash must not undo an outcome that the integration has recorded.
             transaction.after_commit(lambda: self._on_outcome(self._notified(after)))
 
     def outcomes(self, transaction: Transaction) -> Sequence[Notified]:

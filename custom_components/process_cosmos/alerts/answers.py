@@ -101,6 +101,7 @@ class AnswerRunner:
 
     async def _async_run(self, alert: Alert, answer: Answer) -> None:
         await self._async_wait_until_started()  # the phones' integration may not be loaded earlier
+        # Some actions may have run before the restart; only the author knows whether they can be repeated safely.
         if alert.running and answer.if_interrupted is IfInterrupted.SKIP:
             await self._async_end(alert, Outcome.UNKNOWN)
             return
@@ -108,9 +109,11 @@ class AnswerRunner:
         if missing := await self._async_wait_for_actions(sequence):
             await self._async_end(alert, Outcome.FAILED, f"the action {missing} is missing")
             return
+        # Checked after the waits, which may take minutes, in which a newer alert may have been opened.
         if self._is_superseded(alert):
             await self._async_end(alert, Outcome.SUPERSEDED)
             return
+        # On disk before the first action: otherwise a crash during the actions would run them a second time.
         self._journal.record(Running(alert=alert.id, at=self._journal.now()))
         await self._journal.async_flush_with_retries()
         trace_clear()  # otherwise this context may hold the trace of the automation that recorded the answer
@@ -137,10 +140,12 @@ class AnswerRunner:
 
         cancel = async_call_later(self._hass, left, HassJob(too_old, cancel_on_shutdown=True))
         try:
+            # Checked again: until the script was in ``_scripts``, ``stop_superseded`` could not stop it.
             if self._is_superseded(alert):
                 self._stopped.add(alert.id)
             else:
                 context = Context(user_id=alert.content.user)
+                # An alert that the actions raise must not count as a person's direct call.
                 self._hass.data[CALLERS].note_answer(context)
                 await script.async_run(context=context)
         except asyncio.CancelledError as error:
@@ -251,6 +256,7 @@ def _actions_in(part: object) -> Iterator[str]:
             yield from _actions_in(one)
     elif isinstance(part, dict) and part.get("enabled", True) is True:
         name = part.get("action", part.get("service"))
+        # A templated name is known only when its step runs, so it cannot be waited for.
         if isinstance(name, str) and "{" not in name and "." in name:
             yield name
         for key in _NESTED_STEPS & part.keys():

@@ -44,6 +44,7 @@ class Refusal:
 
 def check_answer_request(state: State, request: AnswerRequest) -> Refusal | None:
     """Return why ``request`` is refused; None if it is accepted. Repeated proposals are filtered by the caller."""
+    # The order is part of the protocol: it determines which code phones and destinations get (docs/alert-protocol.md).
     alert = state.alerts.get(request.alert)
     if alert is None:
         return Refusal(code=Code.UNKNOWN_ALERT, placeholders={"alert": request.alert})

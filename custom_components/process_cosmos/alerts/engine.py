@@ -139,6 +139,7 @@ class Alerts:
                 self._entry.title,
             )
             create_issue(self._hass, self._entry, Issue.MEMORY_LOST)
+        # Only once the file is written: otherwise a start on a full disk would later be reported as a lost log.
         if not self._entry.data.get(CONF_HAS_LOG) and not self._journal.record_log.queued:
             self._hass.config_entries.async_update_entry(self._entry, data={**self._entry.data, CONF_HAS_LOG: True})
         await self._async_compact()
@@ -200,6 +201,7 @@ class Alerts:
             group = call.group or new_id
             opened = Opened(alert=new_id, event=self._journal.new_id(), at=now, group=group, content=content)
             (alert,) = self._journal.record(self._scheduler.with_requests(opened))
+            # Before the record is on disk: the next action of an older answer may run at any moment.
             self._answer_runner.stop_superseded(alert)
         elif alive.requires_notification(content):
             updated = Updated(
@@ -213,6 +215,7 @@ class Alerts:
             (alert,) = self._journal.record(self._scheduler.with_requests(updated))
         else:
             (alert,) = self._journal.record(Recurred(alert=alive.id, at=now))
+        # Before the flush, which raises on a full disk: people are notified anyway.
         self._scheduler.process(alert.id)
         await self._async_flush()
         return RaisedAlert(id=alert.id, state=alert.state, new=alive is None, revision=alert.revision, ignored=ignored)
@@ -250,6 +253,7 @@ class Alerts:
         refused = check_answer_request(self._journal.state, request)
         now = self._journal.now()
         if refused:
+            # Recorded, so that the same proposal gets the same result when the gateway sends it again.
             if request.proposal is not None:
                 self._journal.record(Refused(alert=request.alert, at=now, proposal=request.proposal, code=refused.code))
             return refused
@@ -324,6 +328,7 @@ class Alerts:
     def _handle_change(self, change: AlertChange) -> None:
         """Apply the effects of a durable change: run the answer, clear notifications, call the listeners."""
         alert = change.alert
+        # Only now: actions must not run for an answer that a crash would undo.
         if change.kind in (TransitionKind.ANSWERED, TransitionKind.UNANSWERED):
             self._answer_runner.run(alert)
         if not alert.alive and change.kind in _CLEARS_NOTIFICATIONS:
@@ -356,6 +361,7 @@ class Alerts:
 
     async def async_begin_backup(self) -> None:
         """Block compaction until ``end_backup``, and flush all records to disk if possible."""
+        # Backups copy the file while it is in use; while it is only appended to, any copy is a valid log.
         await self._compacting.acquire()
         with contextlib.suppress(RecordLogWriteError):
             await self._journal.async_flush()

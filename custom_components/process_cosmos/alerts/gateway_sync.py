@@ -91,6 +91,7 @@ class GatewaySync:
             self._journal.confirm(hello.cursor, durably=True)
             if self._must_merge(hello.cursor, hello.summaries):
                 self._merge(hello)
+        # A merge must be on disk before anything is sent, because records before it may contradict the gateway's state.
         try:
             await self._journal.async_flush()
         except RecordLogWriteError as error:
@@ -139,6 +140,7 @@ class GatewaySync:
 
     async def _settle(self, proposal: Propose) -> None:
         known, code = await self._async_settle(proposal)
+        # A first decision has a record of its own, whose transition carries the result.
         if known and self._send:
             problem = Problem(code=code, message=code) if code else None
             await self._send(Result(id=proposal.id, problem=problem))
@@ -146,6 +148,7 @@ class GatewaySync:
     async def _send_until_disconnected(self) -> None:
         with contextlib.suppress(GatewayAwayError):  # the task that reads the session handles it
             while True:
+                # Cleared first: a record that becomes durable while others are sent must wake this task again.
                 self._new_records.clear()
                 await self._send_records()
                 await self._new_records.wait()

@@ -84,9 +84,11 @@ class Journal:
         """
         await self.record_log.async_load()
         self.is_lost = self.record_log.is_empty or (self.record_log.is_new and self._had_log)
+        # Records of a site that was reloaded on a full disk: they already took effect and must not be lost.
         self.record_log.requeue(self._unwritten.pop(self._entry_id, ()))
         self.replay()
         events = (event for entry in self.record_log.entries for event in events_of(entry.record))
+        # New ids are above all ids in the log, so that a clock that was set back does not change their order.
         ids = (*self.record_log.runs, *events)
         self.new_id = _new_ids(milliseconds_of(max(ids)) if ids else None)
         for entry in self.record_log.entries:
@@ -167,6 +169,7 @@ class Journal:
 
     def confirm(self, position: Position, *, durably: bool = False) -> None:
         """Note that the gateway has applied everything up to ``position``; with ``durably``, also record it."""
+        # A gateway that served another site, or a log restored from a backup: its cursor confirms nothing here.
         if self.record_log.has_assigned(position) and (self._confirmed is None or position > self._confirmed):
             self._confirmed = position
             if durably:
@@ -191,6 +194,7 @@ class Journal:
 
     async def async_compact(self) -> None:
         """Rewrite the log without records that are no longer needed, if they are at least a quarter of it."""
+        # Compaction deletes every other confirmation, so the newest one must be in the log.
         if self._confirmed:
             self.record(Confirmed(position=self._confirmed))
             await self.record_log.async_flush()
@@ -224,6 +228,7 @@ class Journal:
             if unconfirmed and entry.position.run in self._gateway_runs:
                 needed.update(alerts_of(entry.record))
         retained = [entry for entry in self.record_log.entries if self._is_retained(entry.record, needed, oldest)]
+        # Queued records are still written under their own positions, so none of them may be merged into another.
         queued = {entry.position for entry in self.record_log.queued}
         return _drop_empty_runs(_merge_recurrences(retained, queued), self.run), set(self.state.alerts) - needed
 
@@ -275,6 +280,7 @@ def _merge_recurrences(entries: Sequence[Entry[Record]], queued: set[Position]) 
             newest[record.alert] = Entry(position=entry.position, record=record)
             folded[entry.position] = Entry(position=entry.position, record=record)
         else:
+            # Recurrences do not merge across another record of the alert: the count after each record stays the same.
             for alert in alerts_of(record):
                 newest.pop(alert, None)
             folded[entry.position] = entry

@@ -127,6 +127,7 @@ class Alert:
         """Return when a revision created now is notified: at most one per minute; a postponed one keeps its time."""
         if self.state is AlertState.ACKNOWLEDGED:
             return now
+        # If a postponed revision were postponed again, content that changes every 50 seconds would silence everybody.
         return self.notify_at if self.notify_at > now else max(now, self.notify_at + NOTIFY_AT_MOST_EVERY)
 
 
@@ -256,6 +257,7 @@ def _opened(record: Opened) -> Alert:
 def _updated(alert: Alert, record: Updated) -> Alert:
     """Combine the contents: newest message, highest severity, all entities, and the newest answers on offer."""
     old, new = alert.content, record.content
+    # The first trusted call replaces the answers of callers without rights even if it offers none itself.
     answers = new if new.answers or (new.trusted and not old.trusted) else old
     entities = _required_entities(old, new)
     content = replace(
@@ -269,7 +271,9 @@ def _updated(alert: Alert, record: Updated) -> Alert:
         user=answers.user,
     )
     revision = alert.revision + 1
+    # Levels start over only after an acknowledgement: frequent updates must not keep level 2 from starting.
     was_acknowledged = alert.state is AlertState.ACKNOWLEDGED
+    # A caller who may not answer must neither outdate the buttons on phones nor postpone the give-up (``adds_only``).
     return replace(
         alert,
         content=content,
@@ -304,6 +308,7 @@ def _without(known: Iterable[str], entities: Iterable[str]) -> tuple[str, ...]:
 
 
 def _acknowledged(alert: Alert, record: Acknowledged) -> Alert:
+    # The next revision, deferred to the acknowledgement's end: so the gateway continues without a further message.
     return replace(
         _cycle_started(alert, alert.revision + 1, record.notify_at),
         state=AlertState.ACKNOWLEDGED,

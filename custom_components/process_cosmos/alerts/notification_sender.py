@@ -92,6 +92,7 @@ class NotificationSender:
         if entity_id is None:
             return failed(FailureCode.ENTITY_GONE)
         state = self._hass.states.get(entity_id)
+        # Home Assistant skips unavailable entities without an error, so the call would count as handed over.
         if state is None or state.state == STATE_UNAVAILABLE:
             return failed(FailureCode.ENTITY_UNAVAILABLE)
         data = {ATTR_ENTITY_ID: entity_id, **phones.entity_message(self._title, message)}

@@ -52,6 +52,7 @@ class Button:
 
     def __str__(self) -> str:
         """Return the action id that the phone sends when the button is pressed."""
+        # The answer comes last because its name may contain slashes; the phone's id is quoted for the same reason.
         kind = "seen" if self.answer is None else "answer"
         return f"{_BUTTON}/{self.alert}/{self.revision}/{quote(self.phone, safe='')}/{kind}/{self.answer or ''}"
 

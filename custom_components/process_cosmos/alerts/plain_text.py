@@ -73,4 +73,5 @@ def _unescaped(template: str) -> str | None:
     if found is None:
         return None
     text = re.sub(r"\\U([0-9a-f]{8})", lambda escape: chr(int(escape[1], 16)), found[1])
+    # Only template-like texts are escaped; an author's own template of the same form stays a template.
     return text if is_template_string(text) else None

@@ -104,6 +104,7 @@ async def _async_push_remotely(hass: HomeAssistant, entry: ConfigEntry, notifica
     try:
         await send(async_get_clientsession(hass), entry, notification)
     except HomeAssistantError as error:
+        # Home Assistant raises the same type for a refusal and for a failed connection; only the cause differs.
         replied = error.__cause__ is None or isinstance(error.__cause__, ClientResponseError)
         default = FailureCode.PUSH_REFUSED if replied else FailureCode.PUSH_UNREACHABLE
         raise PushFailedError(_CODES.get(error.translation_key, default)) from error
@@ -116,6 +117,7 @@ def _send_fn() -> _SendFn | None:
         from homeassistant.components.mobile_app import notify  # noqa: PLC0415 - see above
 
         send: _SendFn = notify._send_message  # noqa: SLF001 - the public action swallows failures
+        # A changed signature must not prevent the notification: the public action is used instead.
         inspect.signature(send).bind(None, None, None)
     except AttributeError, ImportError, TypeError:
         return None

@@ -27,6 +27,7 @@ def find_frames(content: bytes) -> Iterator[tuple[int, int, bytes]]:
         length, checksum = _FRAME.unpack_from(content, begin)
         end = begin + _FRAME.size + length
         payload = content[begin + _FRAME.size : end]
+        # Eight zero bytes would be a valid frame (the CRC-32 of nothing is 0), hence the check of the payload's start.
         if len(payload) == length and zlib.crc32(payload) == checksum and _PAYLOAD.match(payload):
             yield begin, end, payload
             begin = end

@@ -177,6 +177,7 @@ class RecordLog[R: Message]:
             positions = {entry.position for entry in queued}
             kept = [entry for entry in retained if entry.position not in positions]
             self.entries = kept + queued
+            # Queued entries are not in the new file: if they are lost, their positions must not count as assigned.
             runs = {**self.runs, **{entry.position.run: entry.position.n - 1 for entry in reversed(queued)}}
             await self._in_executor(self._rewrite, kept, runs)
 
@@ -275,6 +276,7 @@ class RecordLog[R: Message]:
             if os.fstat(file.fileno()).st_size < self.size:
                 raise _FileReplacedError
             file.seek(self.size)
+            # A failed write may have left bytes behind the valid part.
             file.truncate()
             file.write(frame)
             file.flush()
@@ -351,6 +353,7 @@ class RecordLog[R: Message]:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        # The old file stays complete until the new one is on disk.
         temporary.replace(self._path)
         self._identity = self._find_identity()
         self.size = len(content)  # set before the fsync of the folder, which may fail: the next record is appended here

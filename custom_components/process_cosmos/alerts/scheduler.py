@@ -96,6 +96,7 @@ class Scheduler:
 
     def planned_requests(self, alert: Alert) -> PlannedRequests:
         """Return the notification requests for the gateway in the current state of ``alert``."""
+        # A copy, because ``alert`` may be a state that is not recorded yet.
         outcomes = deepcopy(self._journal.outcomes.get(alert.id, NotificationOutcomes()))
         outcomes.reset_for(alert.revision, alert.cycle_revision)
         return self._timetable(alert, outcomes).requests
@@ -113,6 +114,7 @@ class Scheduler:
             cancel()
         now = self._journal.now()
         alert = self._alive(alert_id, now)
+        # Giving up is recorded before the start too: an expired alert must not absorb a new call.
         if alert is None or not self._started:
             return
         if alert.state is AlertState.ACKNOWLEDGED and now >= alert.notify_at:
@@ -168,6 +170,7 @@ class Scheduler:
             with contextlib.suppress(RecordLogWriteError):
                 await self._journal.async_flush()
             alert = self._journal.state.alerts[key.alert]
+            # Decided after the flush, during which the alert may have been closed or updated.
             if alert.alive and (alert.revision == key.revision or self._is_postponed(alert, key)):
                 result = await self._sender.async_notify(key.recipient, alert)
                 self._results[key.alert][key.recipient] = result

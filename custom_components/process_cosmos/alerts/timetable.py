@@ -172,6 +172,7 @@ def _level_starts(
         bounds = [earliest + level.after]
         if all_missed_at is not None:
             bounds.append(max(all_missed_at, earliest))
+        # A level that has notified stays started, even if the preceding level turns out to be reached.
         if index in outcomes.first_notification:
             bounds.append(outcomes.first_notification[index])
         earliest = min(bounds)
@@ -204,6 +205,7 @@ def _missed_while_home_assistant_is_away(outcomes: NotificationOutcomes) -> _Mis
 
 
 def _latest_if_all_missed(moments: Sequence[datetime | None], start: datetime) -> datetime | None:
+    # A level without recipients counts as missed at its start, so that the next one does not wait for it.
     known = [moment for moment in moments if moment is not None]
     return max(known, default=start) if len(known) == len(moments) else None
 

@@ -124,6 +124,7 @@ def _changes(record: Record, after: tuple[Alert, ...], now: datetime) -> tuple[C
 def _requests_of(part: Eventful | Restored | Reconciled, now: datetime) -> tuple[NotificationRequest, ...] | None:
     """Return the remaining notification requests; None: they are unchanged."""
     match part:
+        # The acknowledgement's requests are already due at its end: the gateway continues without this message.
         case AcknowledgementExpired() | Ended():
             return None
         case Unanswered() | Resolved() | Answered():
