@@ -52,7 +52,9 @@ async def async_setup_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> No
 
 async def async_unload_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> None:
     """Close the connection, then stop notifying; open alerts stay in the record log."""
+    # First, because it raises if a platform cannot be unloaded: alerts and the connection then continue.
     await hass.config_entries.async_unload_platforms_or_raise(entry, PLATFORMS)
+    # Before the alerts, to which the connection hands messages until it is closed.
     if entry.runtime_data.coordinator:
         await entry.runtime_data.coordinator.async_stop()
     await entry.runtime_data.alerts.async_stop()
@@ -67,6 +69,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
     alerts = Alerts(hass, entry)
     await alerts.async_withdraw_notifications()
     if found := GatewayAccess.from_entry_data(entry.data):
+        # Before the log is deleted: it contains the open alerts that the app would otherwise continue with.
         await async_resolve_all(hass, entry, found)
         await async_remove_destinations(hass, found, entry.options[CONF_DESTINATIONS])
     await alerts.async_remove()
@@ -87,6 +90,8 @@ async def async_remove_config_entry_device(
     identifiers = {ours for domain, ours in device.identifiers if domain == DOMAIN}
     if entry.entry_id in identifiers:
         return False
+    # While the entry is not loaded, what the gateway has is unknown: a device it still has is registered again with
+    # the next snapshot.
     coordinator = entry.runtime_data.coordinator if entry.state is ConfigEntryState.LOADED else None
     return coordinator is None or identifiers.isdisjoint(
         device_identifier(entry, device_state) for device_state in coordinator.devices.by_id

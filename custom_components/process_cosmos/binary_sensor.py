@@ -66,6 +66,7 @@ class BrokerSensor(StatusEntity, BinarySensorEntity):
     def available(self) -> bool:
         """Whether the gateway has reported a broker."""
         status = self.coordinator.status
+        # A connection without details about the broker is a connection nevertheless.
         return super().available and status is not None and (status.status.broker is not None or bool(self.is_on))
 
     @property

@@ -118,6 +118,8 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
             return self.async_abort(reason="invalid_discovery")
         await self.async_set_unique_id(self._found.site)
         self._abort_if_unique_id_configured(updates=self._found.data)
+        # Another identity at the address of a site: its app has lost its data. A person decides in the repair, because
+        # the destinations and their secrets were in the lost app.
         if served := self._entry_at(self._found.url):
             show_other_gateway(self.hass, served)
             return self.async_abort(reason="other_app", description_placeholders={"site": served.title})
@@ -128,6 +130,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
         """Ask for confirmation before using the app."""
         errors: dict[str, str] = {}
         if user_input is not None and (found := self._found):
+            # The discovery message may be from an earlier run of the app, so what it contains is tried first.
             _, errors = await forms.try_request("hassio_confirm", lambda: async_send_requests(self.hass, found))
             if not errors:
                 return await self.async_step_broker()
@@ -178,6 +181,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
     async def async_step_finish(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Offer blueprint and test notification, then create the entry; an app added to a site skips the form."""
         if self._found and self._join_values:
+            # Before the flow ends: ``async_remove`` would otherwise remove the new destinations from the gateway.
             self._finished = True
             for other in self._async_in_progress(match_context={"unique_id": self._found.site}):
                 self.hass.config_entries.flow.async_abort(other["flow_id"])  # a discovery of the same app
@@ -190,6 +194,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
             )
         errors: dict[str, str] = {}
         if user_input is not None:
+            # Before the entry is created, because only then the form can report a failure.
             errors = await self._install_blueprints(user_input)
             if not errors:
                 self._finished = True
@@ -221,6 +226,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
         if self._found and not self._finished:
             names = (*self._destination_names, *([self._adding] if self._adding else []))
             work = async_remove_destinations(self.hass, self._found, names)
+            # In the background: this is a callback, and the gateway may not respond.
             self.hass.async_create_background_task(work, f"{DOMAIN} abandoned flow")
 
     async def _pair(self, step_id: str, user_input: dict[str, Any] | None) -> ConfigFlowResult:
@@ -236,11 +242,13 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
     async def _use(self, found: GatewayAccess) -> ConfigFlowResult:
         """Continue with an accepted gateway: update its entry, extend a site without an app, or set up a new site."""
         self._found = found
+        # A discovery of the same app may wait for confirmation; it must not abort this flow.
         await self.async_set_unique_id(found.site, raise_on_progress=False)
         entry = self._entry_of_flow()
         if entry and entry.data[CONF_SITE]:
             if found.site == entry.data[CONF_SITE]:
                 return self.async_update_reload_and_abort(entry, data_updates=found.data)
+            # Two entries must not use one app: each new session at a gateway ends the older one.
             self._abort_if_unique_id_configured()
             return await self.async_step_other_gateway()
         self._abort_if_unique_id_configured(updates=found.data)
@@ -262,6 +270,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
             return self.async_show_progress(
                 step_id=step_id, progress_action=step_id, progress_task=self._supervisor_task
             )
+        # Cleared, so that a retry or the next step starts a task of its own.
         finished, self._supervisor_task = self._supervisor_task, None
         try:
             self._found = await finished
@@ -318,6 +327,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
         return cast("GatewayAccess", self._found)
 
     def _entry_at(self, url: str) -> ConfigEntry | None:
+        # An ignored discovery is an entry too, but one without data.
         entries = self._async_current_entries(include_ignore=False)
         return next((entry for entry in entries if entry.data[CONF_URL] == url), None)
 

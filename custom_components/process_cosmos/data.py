@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from homeassistant.config_entries import ConfigEntry
 
+# At run time this would be circular: modules of ``alerts`` import this one.
 if TYPE_CHECKING:
     from .alerts.engine import Alerts
     from .coordinator import CosmosCoordinator

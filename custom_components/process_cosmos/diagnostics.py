@@ -19,6 +19,7 @@ from .workflows.workflows import Copy, async_find_copies
 
 async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: CosmosConfigEntry) -> dict[str, Any]:
     """Return the diagnostics of a site, built from an allow list so that new secret fields stay out."""
+    # Diagnostics are needed most for a site that failed to load, and that has no runtime data.
     runtime = entry.runtime_data if entry.state is ConfigEntryState.LOADED else None
     return {
         "state": entry.state.value,

@@ -81,6 +81,7 @@ class DeviceEntity(Entity):
     @override
     def available(self) -> bool:
         """Whether the gateway is connected and the device is not known to be offline."""
+        # None is unknown, as for devices that declare no availability; they count as available.
         return self.coordinator.available and self.device_state is not None and self.device_state.online is not False
 
     @override
@@ -114,8 +115,10 @@ class PropertyEntity(DeviceEntity):
         """Copy attributes from the property description that no row defines, such as unit and limits."""
 
     def _select_row(self, item: Property) -> None:
+        # Without a row the entity keeps its old one and becomes unavailable, until the description fits again.
         if row := self.find_row(item):
             self.entity_description = row
+            # Home Assistant caches the device class, and forgets it only when this attribute is set.
             self._attr_device_class = row.device_class
             self.describe(item)
 
@@ -141,6 +144,7 @@ class PropertyEntity(DeviceEntity):
         """Write the state after changes of this property or the whole device; apply a changed description."""
         if self.item and (update is None or (update.event is None and update.property is None)):
             self._select_row(self.item)
+        # No other change writes a state: state writes are what makes Home Assistant slow under load.
         if update is None or (update.event is None and update.property in (None, self.property_name)):
             self.async_write_ha_state()
 
@@ -181,6 +185,7 @@ def add_device_entities(
         new = [entity for entity in made if entity.unique_id not in shown]
         for entity in new:
             shown.add(entity.unique_id)
+            # A device that was removed may come back with the same ids.
             entity.async_on_remove(partial(shown.discard, entity.unique_id))
         add(new)
 

@@ -15,6 +15,7 @@ TRANSLATED = CALLERS_MISTAKE | {GATEWAY_AWAY, Code.BROKER_AWAY, Code.WRITE_DENIE
 
 def refusal(error: GatewayError) -> HomeAssistantError:
     """Convert a gateway error into a Home Assistant error whose translation key is the stable code."""
+    # Home Assistant logs this class without a stack trace: the caller is to blame, not the integration.
     kind = ServiceValidationError if error.code in CALLERS_MISTAKE else HomeAssistantError
     return kind(
         translation_domain=DOMAIN,

@@ -46,6 +46,7 @@ class DeviceEventEntity(DeviceEntity, EventEntity):
             if update.event.event not in self.event_types:
                 return
             attributes: dict[str, Any] = {"value": update.event.value}
+            # An event in doubt is shown, because twice is better than never; automations can check the mark.
             if update.event.possible_repeat:
                 attributes["possible_repeat"] = True
             self._trigger_event(update.event.event, attributes)

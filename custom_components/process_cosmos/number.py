@@ -50,6 +50,7 @@ class PropertyNumber(PropertyEntity, NumberEntity):
     def describe(self, item: Property) -> None:
         """Copy limits, step and unit from the description of the property."""
         self._attr_native_unit_of_measurement = item.unit
+        # For an integer the gateway refuses fractions.
         self._attr_native_step = 1.0 if item.integer else 0.01
         self._attr_native_min_value = -_UNLIMITED if item.minimum is None else item.minimum
         self._attr_native_max_value = _UNLIMITED if item.maximum is None else item.maximum

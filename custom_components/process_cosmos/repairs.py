@@ -30,6 +30,7 @@ async def async_create_fix_flow(
         return OtherGatewayFlow(entry)
     if issue in OCCURRENCES:
         return AcknowledgeOccurrenceFlow(entry, OCCURRENCES[Issue(issue)])
+    # Only fixable issues have a flow, and this is the only one left of them.
     return RejectedEventsFlow(entry)
 
 

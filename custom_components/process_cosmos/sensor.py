@@ -139,6 +139,7 @@ OPEN_ALERTS = SensorEntityDescription(
 
 def _is_number(item: Property, device_class: SensorDeviceClass | None = None) -> bool:
     """Return whether ``item`` is a read-only number with a unit that Home Assistant allows for ``device_class``."""
+    # With any other unit the property falls through to the row of plain numbers, which accepts all units.
     known = device_class is None or item.unit in DEVICE_CLASS_UNITS[device_class]
     return item.kind is PropertyKind.NUMBER and not item.writable and known
 
@@ -221,6 +222,7 @@ class PropertySensor(PropertyEntity, SensorEntity):
     @override
     def describe(self, item: Property) -> None:
         """Copy the unit from the description of the property."""
+        # A description can change from number to text, and a text must not keep the state class of the number.
         self._attr_state_class = self.entity_description.state_class
         self._attr_native_unit_of_measurement = item.unit if item.kind is PropertyKind.NUMBER else None
 

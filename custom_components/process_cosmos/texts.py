@@ -31,6 +31,7 @@ def quoted(text: str | None, limit: int = _LONGEST_QUOTE) -> str:
 
     Returns an empty string for None or blank text.
     """
+    # Replaced, not escaped: Markdown knows no escapes within code, so a backtick would end it.
     line = " ".join((text or "").replace("`", "'").split())
     return f"`{shortened(line, limit)}`" if line else ""
 
@@ -60,6 +61,7 @@ def shortened_to_bytes(text: str, limit: int) -> str:
     if json_size(text) <= limit:
         return text
     room = limit - json_size(_ELLIPSIS)
+    # Each character has a size, so the sizes of the prefixes increase, as a bisection requires.
     end = bisect_right(range(len(text) + 1), room, key=lambda length: json_size(text[:length])) - 1
     return f"{text[: _before_marks(text, max(end, 0))]}{_ELLIPSIS}" if room >= 0 else ""
 
@@ -72,6 +74,7 @@ def _before_marks(text: str, end: int) -> int:
         cut -= 1
     if _is_flag_letter(text[cut]):  # a flag is a pair of letters, counted from the first letter of the run
         cut -= sum(1 for _ in takewhile(_is_flag_letter, reversed(text[:cut]))) % 2
+    # Foreign text may consist of marks only: it is then cut anywhere rather than to nothing.
     return cut if cut > earliest else end
 
 

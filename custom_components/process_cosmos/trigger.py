@@ -32,6 +32,7 @@ class _SiteListeners:
         if entry.domain != DOMAIN:
             return
         if entry.state is not ConfigEntryState.LOADED:
+            # A reload creates new ``Alerts``; a listener at the old ones would never be called again.
             self._stop(entry.entry_id)
         elif entry.entry_id not in self._listening:
             alerts: Alerts = entry.runtime_data.alerts

@@ -12,6 +12,7 @@ from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
 from .entity import PropertyDescription, PropertyEntity, add_property_entities
 
+# Unlimited: a limit would also count actions, and one device that hangs would delay the writes to all others.
 PARALLEL_UPDATES = 0
 
 

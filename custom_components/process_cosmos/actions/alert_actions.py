@@ -41,6 +41,7 @@ ACKNOWLEDGE: Final = "acknowledge"
 ANSWER: Final = "answer"
 RESOLVE: Final = "resolve"
 
+# Neither is required: without them the call is about the group of the automation or script that calls.
 _ALERT_OR_GROUP: dict[Any, Any] = {
     vol.Exclusive("alert", "which"): parse_text,
     vol.Exclusive("group", "which"): parse_text,
@@ -71,8 +72,10 @@ def async_setup_services(hass: HomeAssistant) -> None:
     """Register the actions for all sites."""
     hass.data[CALLERS] = Callers(hass)
     listen_to_buttons(hass, lambda context: _async_may_decide(hass, context))
+    # Not earlier: an automation that is not loaded yet has no state, and would count as removed.
     async_at_started(hass, forget_problems_of_removed_callers)
     register = hass.services.async_register
+    # Without a schema: a call that Home Assistant refuses because of a mistake would notify nobody.
     register(DOMAIN, ALERT, _async_alert, supports_response=SupportsResponse.OPTIONAL)
     register(DOMAIN, ACKNOWLEDGE, _async_acknowledge, _ACKNOWLEDGE_SCHEMA)
     register(DOMAIN, ANSWER, _async_answer, _ANSWER_ACTION_SCHEMA)
@@ -101,6 +104,7 @@ async def _async_alert(call: ServiceCall) -> ServiceResponse:
             )
         )
     finally:
+        # Also if this raises: an alert that cannot be saved raises although people are notified.
         for code in sorted({problem.code for problem in problems}):
             LOGGER.warning(
                 "%s: the alert of %s was raised, but the call has mistakes: see its response or Repairs",

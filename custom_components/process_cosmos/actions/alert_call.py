@@ -105,6 +105,7 @@ def parse_alert_call(
 
     """
     reader = _CallParser(data)
+    # Converted before sorting: keys from a template may be numbers, which cannot be sorted among texts.
     for name in sorted(map(str, data.keys() - _FIELDS)):
         reader.note(ProblemCode.UNKNOWN_FIELD, f"{name}: unknown field; it was ignored.")
     answers = reader.answers(rendered=rendered)
@@ -258,6 +259,7 @@ class _CallParser:
         number = 2
         first = name
         while name in taken:
+            # Room for a blank, the parentheses and the number, which is never above ``MAX_ANSWERS``.
             name = f"{shortened(first, MAX_NAME - 5)} ({number})"
             number += 1
         if name != first:
@@ -274,6 +276,7 @@ class _CallParser:
             self.note(
                 ProblemCode.INVALID_FIELD, f"{path}.if_interrupted: “{value}” is not skip or repeat; skip was used."
             )
+            # ``skip`` runs the actions at most once; running them twice has to be asked for.
             return IfInterrupted.SKIP
 
     def _actions(self, path: str, value: object, *, rendered: bool) -> str:
@@ -281,6 +284,7 @@ class _CallParser:
         actions = cv.ensure_list(value)
         if not actions:
             return "[]"
+        # Before ``_bounded``, which replaces what is too deep by a text and would leave a part of the actions to run.
         if is_deeper(actions, MAX_DATA_DEPTH):
             self.note(Code.TOO_DEEP, f"{path}.actions: nested deeper than {MAX_DATA_DEPTH} levels. The answer fails.")
             return _NOT_STORED
@@ -288,6 +292,7 @@ class _CallParser:
         if rendered:
             kept = escape_templates(kept)
         try:
+            # A copy: validators of Home Assistant change their input in place, for example ``service`` to ``action``.
             cv.SCRIPT_SCHEMA(copy.deepcopy(kept))
         except _UNUSABLE as error:  # the error message would quote the value, which may be a secret
             where = "".join(f"[{part}]" for part in getattr(error, "path", ()))

@@ -26,6 +26,7 @@ SEND_AGAIN: Final = "send_again"
 DISCARD_REJECTED: Final = "discard_rejected"
 
 MOST_NUMBERS = 10_000
+# The largest number that the wire and SQLite can represent.
 _LARGEST = (1 << 63) - 1
 
 _NUMBER = vol.All(vol.Coerce(int), vol.Range(min=0, max=_LARGEST))

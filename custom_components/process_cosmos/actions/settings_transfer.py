@@ -87,6 +87,7 @@ async def _async_export(call: ServiceCall) -> ServiceResponse:
         "version": VERSION,
         "title": entry.title,
         CONF_PHONES: [name for phone in entry.options[CONF_PHONES] if (name := phone_name(call.hass, phone))],
+        # An entity that was removed has only a registry id left, which means nothing in another home.
         CONF_NOTIFY_ENTITIES: [
             one for one in as_form_values(call.hass, entry.options)[CONF_NOTIFY_ENTITIES] if "." in one
         ],
@@ -131,6 +132,7 @@ async def _async_import(call: ServiceCall) -> ServiceResponse:
         record(wanted["name"], await _async_add_destination(entry, wanted, call.data["secrets"], names))
     for name, code in (await _async_install(call.hass, settings["blueprints"])).items():
         record(name, code)
+    # Only additions: an import removes nothing that exists.
     options = {
         CONF_PHONES: list(dict.fromkeys([*entry.options[CONF_PHONES], *found])),
         CONF_NOTIFY_ENTITIES: list(dict.fromkeys([*entry.options[CONF_NOTIFY_ENTITIES], *entities])),
@@ -169,10 +171,12 @@ async def _async_add_destination(
         return "secret_missing"
     try:
         answer = {**secrets[wanted["name"]], CONF_KINDS: wanted[CONF_KINDS]}
+        # A name of its own: the exported one may already belong to another destination here.
         name = choose_name(wanted["kind"], names)
         request = destination_request(wanted["kind"], answer, name, wanted.get("label"))
         await link.async_send_request(request)
     except KeyError:
+        # The request reads address and code by key, so this is a field missing among the secrets.
         return "secret_missing"
     except (GatewayError, PastedLineError) as error:
         return error.code

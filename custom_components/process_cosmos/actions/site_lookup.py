@@ -58,6 +58,7 @@ async def async_loaded_sites(hass: HomeAssistant) -> list[Alerts]:
 async def _async_is_loaded(entry: CosmosConfigEntry) -> bool:
     """Wait until ``entry`` is neither being loaded nor unloaded; return whether it is loaded."""
     with contextlib.suppress(TimeoutError):
+        # Home Assistant holds this lock during set-up, reload and unload; an alert at that moment has to wait.
         async with asyncio.timeout(READY_WITHIN), entry.setup_lock:
             pass
     return entry.state is ConfigEntryState.LOADED

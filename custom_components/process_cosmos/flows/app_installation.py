@@ -52,6 +52,7 @@ def app_manager(hass: HomeAssistant) -> AddonManager:
 
 def is_supervised_app(hass: HomeAssistant, data: Mapping[str, Any]) -> bool:
     """Return whether the gateway in a config entry's ``data`` is the app that our Supervisor runs."""
+    # A gateway is reached without TLS only within the Supervisor's network.
     return is_hassio(hass) and str(data[CONF_URL]).startswith("http://")
 
 
@@ -93,6 +94,7 @@ async def async_find_app(hass: HomeAssistant, url: str | None = None) -> Gateway
     except SupervisorError as error:
         LOGGER.debug("Could not list the discovery messages of the Supervisor: %s", error)
         return None
+    # An app of a fork or of a local repository announces the same service.
     announced = sorted((each for each in messages if each.service == DOMAIN), key=lambda each: each.addon != SLUG)
     found = (GatewayAccess.from_discovery(each.config) for each in announced)
     return next((app for app in found if app and url in (None, app.url)), None)
@@ -134,6 +136,7 @@ async def _add_repository(hass: HomeAssistant) -> None:
     with contextlib.suppress(SupervisorTimeoutError):  # the Supervisor continues to fetch it
         await store.add_repository(StoreAddRepository(repository=REPOSITORY))
     until = hass.loop.time() + LISTED_WITHIN
+    # The Supervisor continues after its client has timed out, so only the list tells when the repository is there.
     while not await is_listed():
         if hass.loop.time() > until:
             raise AddonError("The repository could not be fetched in time")

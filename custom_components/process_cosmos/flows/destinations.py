@@ -113,10 +113,12 @@ class AddDestinationSteps(ConfigEntryBaseFlow):
             return forms.form_errors(kind, error.code)
         if label in self._destination_labels:
             return {forms.CONF_LABEL: forms.LABEL_TAKEN}
+        # A second attempt changes the destination of the first, which is already set at the gateway.
         name = self._adding or forms.choose_name(kind, self._destination_names)
         request = forms.destination_request(kind, answer, name, label)
         _, errors = await forms.try_request(kind, lambda: self._send_request(request))
         if not errors:
+            # From here on a closed dialog has something to remove from the gateway.
             self._adding, self._label = name, label
         return errors
 
@@ -141,5 +143,6 @@ class AddDestinationSteps(ConfigEntryBaseFlow):
         return tested, ""
 
     async def _finish_adding(self, name: str) -> ConfigFlowResult:
+        # Before saving: when the flow ends, ``async_remove`` removes from the gateway what stands here.
         self._adding = self._typed = None
         return await self._save_destination(name)

@@ -195,6 +195,7 @@ def choose_label(kind: str, answer: Mapping[str, Any], taken: Collection[str]) -
 
 
 def _numbered(text: str, before: str, taken: Collection[str]) -> str:
+    # One name more than are taken, so one of them is free.
     names = (text, *(f"{text}{before}{number}" for number in range(2, len(taken) + 3)))
     return next(name for name in names if name not in taken)
 
@@ -226,6 +227,7 @@ def change_request(kind: str, answer: Mapping[str, Any], name: str) -> ChangeDes
         name=name,
         label=label,
         url=answer.get(CONF_URL) or None,
+        # An empty text removes the header, None leaves it unchanged: the app does not reveal it to the form.
         header="" if answer.get(CONF_NO_HEADER) else answer.get(CONF_HEADER) or None,
         header_value=answer.get(CONF_HEADER_VALUE) or None,
         kinds=_kinds(answer),

@@ -100,6 +100,7 @@ async def async_connect(hass: HomeAssistant, found: GatewayAccess, *, run: Ulid,
     )
     session = await client.connect(hello)
     if session.hello.site != found.site:
+        # Entered to be left again, which closes its socket.
         async with session:
             raise GatewayRefusedError(Code.IDENTITY_MISMATCH, "The gateway of another site responds at this address")
     return session
@@ -110,6 +111,7 @@ async def async_remove_destinations(hass: HomeAssistant, found: GatewayAccess, n
     try:
         async with asyncio.timeout(_REMOVAL_WITHIN):
             for name in names:
+                # A session for each name, because a refusal ends its session and the other destinations must go too.
                 with contextlib.suppress(RequestRefusedError):  # unknown to the gateway
                     await async_send_requests(hass, found, RemoveDestination(id=name, name=name))
     except (GatewayError, TimeoutError) as error:

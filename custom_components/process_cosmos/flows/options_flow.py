@@ -76,6 +76,7 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
     async def async_step_destination(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Show the selected destination, and ask what to do with it."""
         link = self._link
+        # Without the gateway's status the kind is unknown, and the destination can only be removed.
         menu = [f"change_{link.kind}", "test"] if link else []
         return self.async_show_menu(
             step_id="destination", menu_options=[*menu, "remove"], description_placeholders=self._placeholders
@@ -165,6 +166,7 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
             if not errors and any(user_input.get(field) for field in forms.REACHED_BY):
                 return await self.async_step_test()
             if not errors:
+                # Nothing to store here: the app keeps label, address and kinds.
                 return self._save_options({})
         suggested = user_input
         if suggested is None and (link := self._link):

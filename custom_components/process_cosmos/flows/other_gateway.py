@@ -67,6 +67,7 @@ class OtherGatewayFlow(RepairsFlow):
         errors: dict[str, str] = {}
         if user_input is not None and (entry := self._entry):
             found, errors = await forms.try_request(step_id, lambda: find(entry, user_input))
+            # Two entries must not use one app: each new session at a gateway ends the older one.
             if found and is_used_by_another_entry(self.hass, entry, found):
                 return self.async_abort(reason="already_configured")
             if found:
@@ -80,6 +81,7 @@ class OtherGatewayFlow(RepairsFlow):
         found = await async_find_app(self.hass, entry.data[CONF_URL])
         if found is None:
             raise GatewayAwayError(GATEWAY_AWAY, "No app has announced itself")
+        # The discovery message may be from an earlier run of the app, so what it contains is tried first.
         await async_send_requests(self.hass, found)
         return found
 

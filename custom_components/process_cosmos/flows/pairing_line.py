@@ -65,6 +65,7 @@ def _problem(line: str, beginnings: tuple[str, ...]) -> LineProblem:
         return LineProblem.LONG
     address, _, rest = line.partition("#")
     parts = _PARTS.fullmatch(rest)
+    # Before the address is judged: a line that was cut within its address has no rest either.
     if not rest:
         return LineProblem.CUT
     if parts is None:
@@ -76,6 +77,7 @@ def _problem(line: str, beginnings: tuple[str, ...]) -> LineProblem:
 
 def _is_address(address: str) -> bool:
     try:
+        # The parser of the contract alone decides what an address is, so the rest is replaced by something valid.
         parse_line(f"https:{address.partition(':')[2]}#{_SECRET}.{'0' * _FINGERPRINT}")
     except LineError:
         return False

@@ -105,6 +105,7 @@ class RejectedEventsFlow(RepairsFlow):
         """Send the events again; return those rejected again, and whether the outcome of all others is known."""
         link, before = self._link, self._status
         news = asyncio.Event()
+        # Before the request is sent: the first status after it may arrive before its reply.
         stop_watching = link.async_watch(STATUS, lambda _: news.set()) if link else lambda: None
         back: list[RejectedEvent] = []
         is_settled = False

@@ -9,5 +9,6 @@ MAX_DELAY = 5.0
 
 def next_delay(failures: int, jitter: float) -> float:
     """Return the seconds to wait after ``failures`` (≥ 1) in a row; ``jitter`` (0 to 1) subtracts up to half."""
+    # The exponent is limited, because a float cannot represent 2 ** 1024.
     longest = min(MAX_DELAY, FIRST_DELAY * float(2 ** min(failures - 1, 10)))
     return longest * (1 - jitter / 2)

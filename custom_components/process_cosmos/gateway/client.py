@@ -81,6 +81,7 @@ class GatewayClient:
 
     async def connect(self, hello: HomeAssistantHello) -> Session:
         """Connect and complete the handshake; raise ``GatewayAwayError`` or ``GatewayRefusedError``."""
+        # In this order, because the time-out raises as it is left and has to be translated too.
         async with _translate_errors(), asyncio.timeout(HANDSHAKE_WITHIN):
             socket = await self._http.ws_connect(
                 f"{self._url}/ws",
@@ -93,6 +94,7 @@ class GatewayClient:
                 await socket.send_bytes(encode(hello))
                 greeting = _parse_hello(await socket.receive())
             except BaseException:
+                # Also after a time-out or a cancellation, because no one else knows this socket.
                 await socket.close()
                 raise
         return Session(socket, greeting)
@@ -121,6 +123,7 @@ class Session:
         """Confirm processed changes, then close; pending requests fail with ``GatewayAwayError``."""
         self._heartbeats.cancel()
         await asyncio.gather(self._heartbeats, return_exceptions=True)
+        # Before anything waits here: no caller should wait for a gateway that hangs.
         self._fail_replies()
         with contextlib.suppress(GatewayAwayError):
             async with _translate_errors(), asyncio.timeout(CLOSE_WITHIN):
@@ -142,6 +145,7 @@ class Session:
         Raises ``RequestRefusedError`` with the gateway's code, ``GatewayAwayError`` if no reply arrives in time.
         """
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        # Before sending, because the reply may arrive before ``send`` returns.
         self._replies[message.id] = reply
         try:
             async with _translate_errors(), asyncio.timeout(REQUEST_WITHIN):
@@ -177,6 +181,7 @@ class Session:
                     yield whole
             elif not isinstance(message, Result | RejectedEvents | DestinationTested):
                 yield message
+            # The request may have timed out while its reply was on the way.
             elif (reply := self._replies.get(message.id)) and not reply.done():
                 reply.set_result(message)
 
@@ -207,6 +212,7 @@ async def pair(http: aiohttp.ClientSession, line: PairingLine, instance: str) ->
             data=body,
             headers={"Content-Type": "application/json"},
             ssl=_pinned(line.sha256),
+            # The body contains the secret, which must not follow a redirect to another server.
             allow_redirects=False,
         ) as reply:
             document = decode_json(await reply.content.read(MAX_FRAME + 1))

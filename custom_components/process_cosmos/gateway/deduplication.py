@@ -21,6 +21,7 @@ class RecentEvents:
             if len(self._seen) <= MAX_KEYS and self._seen[oldest] > now - KEEP_FOR:
                 break
             del self._seen[oldest]
+        # Removed and inserted again, which keeps the dictionary in order of time, as the loop above requires.
         known = self._seen.pop(key, None) is not None
         self._seen[key] = now
         return known

@@ -57,6 +57,7 @@ class DeviceStates:
         self, change: DeviceChanged | DeviceRemoved | ValueChanged | AvailabilityChanged | EventHappened, now: float
     ) -> DeviceUpdate | None:
         """Apply one change received at ``now`` (monotonic seconds); return None if it has no effect."""
+        # Also for a change without effect: it was processed, and the gateway must not report it as missed.
         self.sequence = change.sequence
         match change:
             case DeviceChanged(device=device):
@@ -111,4 +112,5 @@ _TYPES: Mapping[PropertyKind, frozenset[type[Value]]] = {
 
 def _has_type_of(item: Property | None, value: Value | None) -> bool:
     """Return whether ``value`` has the type of the described property."""
+    # Not ``isinstance``, for which True is an int.
     return item is not None and type(value) in _TYPES[item.kind]

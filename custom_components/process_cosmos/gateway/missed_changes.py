@@ -138,6 +138,7 @@ class MissedChanges:
         if text is None:
             self._reported = self._session
         else:
+            # In the background: the caller reads the session, which must not wait for phones.
             self._entry.async_create_background_task(
                 self._hass, self._async_report(text, self._session), f"{DOMAIN} missed changes"
             )
@@ -145,6 +146,7 @@ class MissedChanges:
     @callback
     def confirm(self) -> int | None:
         """Return the newest processed number; None while missed changes have not been reported."""
+        # If Home Assistant ends before people are notified, the gateway reports the same changes again.
         if self._reported != self._session:
             return None
         self.confirmed = self._devices.sequence or 0
@@ -152,6 +154,7 @@ class MissedChanges:
 
     async def _async_report(self, text: str, session: int) -> None:
         await async_notify(self._hass, self._entry, self._sender, text)
+        # A newer session may have reported in the meantime.
         self._reported = max(self._reported, session)
 
 

@@ -52,6 +52,7 @@ def make_device_info(hass: HomeAssistant, entry: ConfigEntry, device: Device) ->
 
 def register_site(hass: HomeAssistant, entry: ConfigEntry) -> None:
     """Register the site's own device, and assign the registry entries of a replaced gateway to the current one."""
+    # Before devices are registered, which would otherwise appear a second time beside the old ones.
     _adopt(hass, entry)
     dr.async_get(hass).async_get_or_create_from_info(
         config_entry_id=entry.entry_id, device_info=make_site_device_info(entry)
@@ -95,6 +96,7 @@ def _adopt(hass: HomeAssistant, entry: ConfigEntry) -> None:
 
 def _adopted(entry: ConfigEntry, name: str) -> str:
     """Return an identifier or unique id with the site id of the entry's gateway; others unchanged."""
+    # Identifiers of the site itself begin with the entry's id, a ULID too, but contain no slash.
     site, slash, rest = name.partition("/")
     return device_identifier(entry, rest) if slash and is_ulid(site) and entry.data[CONF_SITE] else name
 

@@ -45,6 +45,7 @@ def show_problems(
         hass,
         DOMAIN,
         issue_id,
+        # As JSON text, because the data of an issue can contain only texts and numbers.
         data={"caller": caller, "said": json_dumps(dict(list(lines.items())[:_MAX_STORED]))},
         is_fixable=False,
         is_persistent=True,
@@ -72,4 +73,5 @@ def forget(hass: HomeAssistant) -> None:
 
 def _issues(hass: HomeAssistant) -> Sequence[ir.IssueEntry]:
     issues = ir.async_get(hass).issues.values()
+    # A list, because callers delete issues while they iterate.
     return [issue for issue in issues if issue.domain == DOMAIN and issue.issue_id.startswith(f"{CALL_PROBLEMS}_")]

@@ -49,6 +49,7 @@ class DestinationIssues:
 
     def _since(self, link: Link, now: datetime) -> datetime:
         """Return since when ``link`` is offline."""
+        # The wire has ages, because the clocks of the two sides may be hours apart.
         return now - duration(link.state_age)
 
     @callback

@@ -108,6 +108,7 @@ class RecipientIssues:
 
     def _remember_names(self) -> None:
         names = {one: name for one in self._recipients if (name := recipient_name(self._hass, one))}
+        # Names of recipients that are gone stay, because no registry knows them any more.
         kept = {one: name for one, name in self._names.items() if one in self._recipients} | names
         if kept != self._names:
             self._hass.config_entries.async_update_entry(self._entry, data={**self._entry.data, CONF_NAMES: kept})
@@ -128,6 +129,7 @@ class RecipientIssues:
             self._schedule_check()
 
     def _schedule_check(self) -> None:
+        # Not postponed by further changes, which would delay the check for as long as they continue.
         if self._cancel_check is None:
             self._cancel_check = async_call_later(self._hass, CHECK_AFTER, self._run_check)
 

@@ -180,6 +180,7 @@ def clear_issue_about(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, abo
 def clear_other_issues(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: Collection[str]) -> None:
     """Delete this issue of the site for all subjects other than those in ``about``."""
     kept = {_id(entry, issue, each) for each in about}
+    # A list, because deleting changes the registry while it is iterated.
     shown = [issue_id for domain, issue_id in ir.async_get(hass).issues if domain == DOMAIN]
     for issue_id in shown:
         if issue_id.startswith(f"{_id(entry, issue)}/") and issue_id not in kept:
@@ -187,4 +188,5 @@ def clear_other_issues(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, ab
 
 
 def _id(entry: ConfigEntry, issue: Issue, about: str | None = None) -> str:
+    # The slash separates subjects, which may be any text, from the prefix by which the others are found and deleted.
     return f"{issue}_{entry.entry_id}" if about is None else f"{issue}_{entry.entry_id}/{about}"

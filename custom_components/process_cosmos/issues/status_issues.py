@@ -91,6 +91,7 @@ _CONDITIONS = (
         placeholders_fn=lambda status: _listed(status.broker.limited) if status.broker else None,
     ),
     _Condition(
+        # Without QoS 1 the broker sends nothing again, so what arrives while the gateway is away is lost.
         issue=Issue.BROKER_QOS,
         placeholders_fn=lambda status: {} if status.broker is not None and status.broker.max_qos < 1 else None,
     ),
@@ -112,6 +113,7 @@ def _count(number: int) -> str:
 
 def _lost_readings_mark(status: Status) -> str:
     """Return no mark while readings are dropped continuously: a full queue has an issue of its own."""
+    # Otherwise the issue would come back as soon as somebody has read it.
     return "" if Priority.READING in status.full else _count(_lost(status, Priority.READING))
 
 
@@ -142,6 +144,7 @@ OCCURRENCES: Mapping[Issue, Occurrence] = {
             placeholders_fn=_recovery_placeholders,
         ),
         Occurrence(
+            # Drops are counted since the store was created, so this mark changes only with a new loss or a new store.
             issue=Issue.EVENTS_DROPPED,
             mark_fn=lambda status: _count(_lost(status, Priority.URGENT, Priority.CHANGE)),
             placeholders_fn=lambda status: {
@@ -165,6 +168,7 @@ OCCURRENCES: Mapping[Issue, Occurrence] = {
 
 def show_status(hass: HomeAssistant, entry: ConfigEntry, status: Status) -> None:
     """Create the issues that ``status`` calls for, and delete the others."""
+    # Each status is complete, so whatever it does not call for is over.
     for condition in _CONDITIONS:
         placeholders = condition.placeholders_fn(status)
         if placeholders is None:
@@ -172,6 +176,7 @@ def show_status(hass: HomeAssistant, entry: ConfigEntry, status: Status) -> None
         else:
             create_issue(hass, entry, condition.issue, **placeholders)
     for occurrence in OCCURRENCES.values():
+        # An older mark that was read does not count: what happened since has not been read.
         if occurrence.mark_fn(status) in ("", _read(entry).get(occurrence.issue)):
             clear_issues(hass, entry, occurrence.issue)
         else:  # without numbers, which would rewrite the issue every second
