@@ -67,7 +67,7 @@ def test_one_broken_promise_fails_the_run(promise: str, capsys: pytest.CaptureFi
 def test_no_promise_broken_passes() -> None:
     outcome = Outcome(fault="F1", sentence="", rows=(Row(priority=Priority.URGENT, ok=3),))
     assert document(1, [outcome])["ok"]
-    assert outcome.summary == "held · alarm: 3 ok"
+    assert outcome.summary == "held · urgent: 3 ok"
 
 
 async def test_a_site_serves_several_faults() -> None:
