@@ -33,13 +33,13 @@ def suites() -> list[Suite]:
     plain = sorted(
         str(path.relative_to(TOP))
         for path in (TOP / "tests").iterdir()
-        if path.is_dir() and any(path.rglob("test_*.py")) and path.name not in {"home_assistant", "whole"}
+        if path.is_dir() and any(path.rglob("test_*.py")) and path.name not in {"home_assistant", "system"}
     )
     both_cores = ("-n", "2", "--dist", "loadfile")
     found = [
         Suite("plain", tuple(plain), ("-p", "no:homeassistant", *both_cores)),
         Suite("home_assistant", ("tests/home_assistant",), ("-p", "home_assistant_first", *both_cores)),
-        Suite("whole", ("tests/whole",), ("-p", "no:homeassistant")),
+        Suite("system", ("tests/system",), ("-p", "no:homeassistant")),
     ]
     return [suite for suite in found if all((TOP / folder).is_dir() for folder in suite.folders)]
 

@@ -15,7 +15,7 @@ from custom_components.process_cosmos.contract.alerts import (
 from custom_components.process_cosmos.contract.codec import decode, encode
 from custom_components.process_cosmos.contract.identifiers import NotificationKey, Position, Ulid
 from custom_components.process_cosmos.contract.messages import FROM_HOME_ASSISTANT, FromHomeAssistant
-from custom_components.process_cosmos.contract.session import Committed, GatewayHello, Result
+from custom_components.process_cosmos.contract.session import Committed, GatewayHello, Heartbeat, Result
 from tests.home_assistant.alerts.site import Site
 
 GATEWAY = Ulid("01JD000000000000000000000G")
@@ -95,9 +95,9 @@ class Gateway:
                 self.requests[change.alert.id] = change.requests
 
     async def send_committed(self) -> None:
-        """Confirm all transitions up to the current cursor."""
-        assert self.cursor
-        await self.site.alerts.gateway_sync.async_receive(Committed(position=self.cursor))
+        """Confirm all transitions up to the current cursor; send a heartbeat if there are none."""
+        message = Committed(position=self.cursor) if self.cursor else Heartbeat()
+        await self.site.alerts.gateway_sync.async_receive(message)
         await self.site.settle()
 
     async def report_outcome(self, key: NotificationKey, *, reached: bool, age: float = 0.0) -> None:
