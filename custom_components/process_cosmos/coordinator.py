@@ -226,7 +226,7 @@ class CosmosCoordinator:
         )
         async for message in session.messages():
             if isinstance(message, Heartbeat | Committed | Notified | Propose):
-                self._alerts.gateway_sync.async_mark_active()
+                self._alerts.gateway_presence.async_mark_active()
                 await queue.put(message)
             elif isinstance(message, Snapshot):
                 await self._apply_snapshot(message)

@@ -53,11 +53,11 @@ async def gateway(gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch) -> 
 async def test_a_slow_disk_does_not_end_the_session(
     hass: HomeAssistant, linked: MockConfigEntry, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gateway_sync = linked.runtime_data.alerts.gateway_sync
     await gateway.wait_for_message(CaughtUp)
     gateway.receipts = False
-    received, note = list[None](), gateway_sync.async_mark_active
-    monkeypatch.setattr(gateway_sync, "async_mark_active", lambda: received.append(note()))
+    presence = linked.runtime_data.alerts.gateway_presence
+    received, note = list[None](), presence.async_mark_active
+    monkeypatch.setattr(presence, "async_mark_active", lambda: received.append(note()))
     released = threading.Event()
     fsync = os.fsync
 

@@ -26,6 +26,7 @@ from .answers import AnswerRunner
 from .calls import AlertRequest, RaisedAlert
 from .decisions import DEFAULT_ACKNOWLEDGEMENT, AnswerRequest, Refusal, check_answer_request, needed_right
 from .errors import AlertRefusedError, NotOnDiskError
+from .gateway_presence import GatewayPresence
 from .gateway_sync import GatewaySync
 from .journal import Journal
 from .model import Alert
@@ -75,6 +76,7 @@ class Alerts:
         self._journal = Journal(hass, entry, self._on_durable, self._on_write_error)
         self._recipient_issues = RecipientIssues(hass, entry, self._policy.people, self._journal.now)
         self.sender = NotificationSender(hass, entry.title, self._recipient_issues.learn)
+        self.gateway_presence = GatewayPresence(hass, self._journal.now)
         self._scheduler = Scheduler(
             hass,
             entry,
@@ -82,9 +84,16 @@ class Alerts:
             policy=self._policy,
             sender=self.sender,
             recipient_issues=self._recipient_issues,
-            gateway_away_since=lambda: self.gateway_sync.away_since,
+            gateway=self.gateway_presence,
         )
-        self.gateway_sync = GatewaySync(hass, entry, self._journal, self._scheduler, self._async_settle_proposal)
+        self.gateway_sync = GatewaySync(
+            hass,
+            entry,
+            self._journal,
+            scheduler=self._scheduler,
+            presence=self.gateway_presence,
+            async_settle=self._async_settle_proposal,
+        )
         self._answer_runner = AnswerRunner(hass, entry, self._journal, self._async_notify_people)
 
     @property

@@ -8,8 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from homeassistant.config_entries import ConfigEntry
-from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
-from homeassistant.helpers.event import async_call_later
+from homeassistant.core import HomeAssistant, callback
 
 from custom_components.process_cosmos.alerts.durations import duration
 from custom_components.process_cosmos.alerts.record_log import RecordLogWriteError
@@ -19,14 +18,12 @@ from custom_components.process_cosmos.contract.messages import FromHomeAssistant
 from custom_components.process_cosmos.contract.session import Committed, GatewayHello, Heartbeat, Problem, Result
 from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, GatewayAwayError, GatewayRefusedError
 
+from .gateway_presence import GatewayPresence
 from .journal import Journal
 from .merge import merge
 from .model import Alert, alerts_after
 from .records import Merged, PlannedRequests
 from .transitions import transition
-
-GATEWAY_AWAY_AFTER = 2.0
-"""Seconds without a message from the gateway after which destinations count as not reached."""
 
 type Send = Callable[[FromHomeAssistant], Awaitable[None]]
 
@@ -46,10 +43,6 @@ class AlertScheduler(Protocol):
         """Send the due notifications of one alert and set its timer."""
         ...
 
-    def process_all(self) -> None:
-        """Process all open alerts, after the gateway became available or unavailable."""
-        ...
-
 
 class GatewaySync:
     """Alert part of the gateway session. One session exists at a time; a new one ends the old."""
@@ -59,7 +52,9 @@ class GatewaySync:
         hass: HomeAssistant,
         entry: ConfigEntry,
         journal: Journal,
+        *,
         scheduler: AlertScheduler,
+        presence: GatewayPresence,
         async_settle: Callable[[Propose], Awaitable[tuple[bool, str | None]]],
     ) -> None:
         """Store the dependencies.
@@ -71,9 +66,7 @@ class GatewaySync:
         self._journal = journal
         self._async_settle = async_settle
         self._scheduler = scheduler
-        self.away_since: datetime | None = journal.now()
-        """Time since which the gateway is away or not configured; None while it is available."""
-        self._away_timer: CALLBACK_TYPE | None = None
+        self._presence = presence
         self._send: Send | None = None
         self._sent: Position | None = None
         self._new_gateway = False
@@ -86,7 +79,7 @@ class GatewaySync:
         Raises a ``GatewayError``.
         """
         self.async_session_closed()
-        self.async_mark_active()
+        self._presence.async_mark_active()
         if hello.cursor:
             self._journal.confirm(hello.cursor, durably=True)
             if self._must_merge(hello.cursor, hello.summaries):
@@ -106,7 +99,7 @@ class GatewaySync:
 
     async def async_receive(self, message: Heartbeat | Committed | Notified | Propose) -> None:
         """Process a commit, a notification outcome or a proposal of the gateway."""
-        self.async_mark_active()
+        self._presence.async_mark_active()
         match message:
             case Committed(position=position):
                 self._journal.confirm(position)
@@ -127,11 +120,9 @@ class GatewaySync:
 
     @callback
     def async_stop(self) -> None:
-        """End the session and cancel the timer that marks the gateway as away."""
+        """End the session and stop watching for the gateway."""
         self.async_session_closed()
-        if self._away_timer:
-            self._away_timer()
-            self._away_timer = None
+        self._presence.async_stop()
 
     @callback
     def send_new_records(self) -> None:
@@ -203,23 +194,3 @@ class GatewaySync:
         )
         for alert in changed:
             self._scheduler.process(alert.id)
-
-    @callback
-    def async_mark_active(self) -> None:
-        """Mark the gateway as available and restart its timeout.
-
-        Called as soon as a message arrives, because processing it may wait for a slow disk.
-        """
-        if self._away_timer:
-            self._away_timer()
-        job = HassJob(self._mark_away, "process_cosmos gateway away", cancel_on_shutdown=True)
-        self._away_timer = async_call_later(self._hass, GATEWAY_AWAY_AFTER, job)
-        if self.away_since is not None:
-            self.away_since = None
-            self._scheduler.process_all()
-
-    @callback
-    def _mark_away(self, _now: datetime) -> None:
-        self._away_timer = None
-        self.away_since = self._journal.now()
-        self._scheduler.process_all()

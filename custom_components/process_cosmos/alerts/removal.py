@@ -17,6 +17,7 @@ from custom_components.process_cosmos.contract.session import Committed
 from custom_components.process_cosmos.flows.gateway_requests import GatewayAccess, async_connect
 from custom_components.process_cosmos.gateway.client import GatewayError, Session
 
+from .gateway_presence import GatewayPresence
 from .gateway_sync import GatewaySync
 from .journal import Journal
 from .model import Alert
@@ -38,9 +39,6 @@ class NoNotifications:
         """Ignore the outcome: all open alerts are about to be closed."""
 
     def process(self, _alert_id: Ulid) -> None:
-        """Do nothing: the site is being deleted."""
-
-    def process_all(self) -> None:
         """Do nothing: the site is being deleted."""
 
 
@@ -70,7 +68,10 @@ async def _async_hand_over(hass: HomeAssistant, entry: ConfigEntry, found: Gatew
     async with await async_connect(hass, found, run=journal.run, entry=entry.entry_id) as session:
         if session.hello.entry not in (None, entry.entry_id):
             return  # the app serves another site now, whose alerts must stay open
-        gateway_sync = GatewaySync(hass, entry, journal, NoNotifications(), _async_settle)
+        presence = GatewayPresence(hass, journal.now)
+        gateway_sync = GatewaySync(
+            hass, entry, journal, scheduler=NoNotifications(), presence=presence, async_settle=_async_settle
+        )
         try:
             async with asyncio.timeout(_APPLIED_WITHIN):
                 await gateway_sync.async_session_opened(session.hello, session.send)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
@@ -17,6 +17,7 @@ from custom_components.process_cosmos.contract.alerts import AlertState
 from custom_components.process_cosmos.contract.identifiers import NotificationKey, Ulid
 from custom_components.process_cosmos.issues.recipient_issues import RecipientIssues
 
+from .gateway_presence import GatewayPresence
 from .journal import Journal
 from .model import Alert, alerts_after
 from .notification_results import NotificationResult
@@ -47,7 +48,7 @@ class Scheduler:
         policy: Policy,
         sender: NotificationSender,
         recipient_issues: RecipientIssues,
-        gateway_away_since: Callable[[], datetime | None],
+        gateway: GatewayPresence,
     ) -> None:
         """Store the dependencies; nothing is sent before ``start``."""
         self._hass = hass
@@ -56,7 +57,8 @@ class Scheduler:
         self._policy = policy
         self._sender = sender
         self._recipient_issues = recipient_issues
-        self._gateway_away_since = gateway_away_since
+        self._gateway = gateway
+        gateway.listen(self.process_all)
         self._timers: dict[Ulid, CALLBACK_TYPE] = {}
         self._sending: dict[NotificationKey, asyncio.Future[None]] = {}
         self._results: dict[Ulid, dict[str, NotificationResult]] = {}
@@ -162,7 +164,7 @@ class Scheduler:
         self.process(alert_id)
 
     def _timetable(self, alert: Alert, outcomes: NotificationOutcomes) -> Timetable:
-        return timetable(self._policy, alert, outcomes, self._journal.now(), self._gateway_away_since())
+        return timetable(self._policy, alert, outcomes, self._journal.now(), self._gateway.away_since)
 
     async def _async_notify_recipient(self, key: NotificationKey) -> None:
         """Notify one recipient, after the revision is on disk or has failed to be: a full disk prevents no alert."""

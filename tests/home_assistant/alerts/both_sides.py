@@ -200,7 +200,7 @@ class Link:
         """Signal to each side that the other one is available."""
         if self.up:
             self._gateway.alerts.heard_from_home_assistant()
-            self._site.alerts.gateway_sync.async_mark_active()
+            self._site.alerts.gateway_presence.async_mark_active()
 
     async def _receive(self, message: FromHomeAssistant) -> None:
         if not self.up or not self._left:

@@ -120,16 +120,16 @@ async def test_a_failed_request_is_recorded_and_a_late_success_replaces_it(linke
 
 async def test_the_gateway_is_away_two_seconds_after_its_last_receipt(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
-    gateway_sync = linked.alerts.gateway_sync
-    assert gateway_sync.away_since is None
+    presence = linked.alerts.gateway_presence
+    assert presence.away_since is None
     await linked.pass_time(timedelta(seconds=1), seconds=1)
     await gateway.send_committed()
     await linked.pass_time(timedelta(seconds=1), seconds=1)
-    assert gateway_sync.away_since is None
+    assert presence.away_since is None
     await linked.pass_time(timedelta(seconds=1), seconds=2)
-    assert gateway_sync.away_since is not None
+    assert presence.away_since is not None
     await gateway.send_committed()
-    assert gateway_sync.away_since is None
+    assert presence.away_since is None
 
 
 @pytest.mark.parametrize("first", ["phone", "cloud"])

@@ -1,0 +1,53 @@
+"""Presence of the gateway: since when destinations cannot be reached through it."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
+from homeassistant.helpers.event import async_call_later
+
+GATEWAY_AWAY_AFTER = 2.0
+"""Seconds without a message from the gateway after which destinations count as not reached."""
+
+
+class GatewayPresence:
+    """The gateway counts as present until ``GATEWAY_AWAY_AFTER`` after its last message."""
+
+    def __init__(self, hass: HomeAssistant, now_fn: Callable[[], datetime]) -> None:
+        """Begin with the gateway away, or not configured, since now."""
+        self._hass = hass
+        self._now_fn = now_fn
+        self.away_since: datetime | None = now_fn()
+        """Time since which the gateway is away or not configured; None while it is present."""
+        self._on_change: Callable[[], None] = lambda: None
+        self._timer: CALLBACK_TYPE | None = None
+
+    def listen(self, on_change: Callable[[], None]) -> None:
+        """Call ``on_change`` whenever the gateway comes or goes."""
+        self._on_change = on_change
+
+    @callback
+    def async_mark_active(self) -> None:
+        """Mark the gateway as present and restart its timeout.
+
+        Called as soon as a message arrives, because processing it may wait for a slow disk.
+        """
+        self.async_stop()
+        job = HassJob(self._mark_away, "process_cosmos gateway away", cancel_on_shutdown=True)
+        self._timer = async_call_later(self._hass, GATEWAY_AWAY_AFTER, job)
+        if self.away_since is not None:
+            self.away_since = None
+            self._on_change()
+
+    @callback
+    def async_stop(self) -> None:
+        """Cancel the timeout."""
+        if self._timer:
+            self._timer()
+            self._timer = None
+
+    @callback
+    def _mark_away(self, _now: datetime) -> None:
+        self._timer = None
+        self.away_since = self._now_fn()
+        self._on_change()
