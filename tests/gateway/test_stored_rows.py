@@ -1,4 +1,4 @@
-"""A row that an older version or a bad disk made unreadable does not affect the rows beside it."""
+"""A damaged row does not affect the rows beside it."""
 
 import zlib
 from dataclasses import replace

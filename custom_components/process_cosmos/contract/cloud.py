@@ -98,7 +98,7 @@ class InboxPage:
 
     ``newest``: the greatest cursor the endpoint has ever assigned to an item of any site; no cursor in the page is
     greater. If it is less than the requested cursor, the endpoint never assigned that one, and the site reads from the
-    beginning. None: an older endpoint, which does not report it.
+    beginning. None: the endpoint does not report it.
     """
 
     items: tuple[InboxItem, ...]
