@@ -103,7 +103,7 @@ def test_a_message_of_the_gateway_is_parsed_or_raises_a_contract_error(text: byt
 
 
 def test_the_messages_are_parsed_with_valid_values() -> None:
-    for frame, text in zip(FRAMES, (b"1", b"[]", b"1", b"1", b'{"type":"receipt"}'), strict=True):
+    for frame, text in zip(FRAMES, (b"1", b"[]", b"1", b"1", b'{"type":"heartbeat"}'), strict=True):
         frame = frame.replace(b'"sequence":HERE', b'"sequence":1')  # noqa: PLW2901 - the same frame
         decode(frame.replace(b"HERE", text), FROM_GATEWAY)
 

@@ -118,7 +118,7 @@ async def test_a_failed_request_is_recorded_and_a_late_success_replaces_it(linke
     assert [one.reached for one in records if isinstance(one, NotifiedRecord) and one.key == key] == [False, True]
 
 
-async def test_the_gateway_is_away_two_seconds_after_its_last_receipt(linked: Site, gateway: Gateway) -> None:
+async def test_the_gateway_is_away_two_seconds_after_its_last_message(linked: Site, gateway: Gateway) -> None:
     await gateway.connect()
     presence = linked.alerts.gateway_presence
     assert presence.away_since is None
