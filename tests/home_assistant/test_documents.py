@@ -78,3 +78,4 @@ async def test_the_settings_of_the_page_are_imported(
     [webhook] = gateway.received_of(SetWebhook)
     secret = settings["secrets"]["webhook"]
     assert (webhook.url, webhook.header, webhook.label) == (secret["url"], "Authorization", "Node-RED")
+    await hass.async_block_till_done()  # changed options reload the entry
