@@ -24,7 +24,7 @@ class _Logger(logging.Logger):
     """Has the level the peer brings with its own logging."""
 
     def trace(self, *_: object) -> None:
-        """Ignore the message."""
+        """Discard the trace messages of the peer."""
 
 
 def main(folder: Path, number: int) -> None:

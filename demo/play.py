@@ -136,7 +136,7 @@ class Play:
         await stage.until_rung(attic)
         await stage.home.action("process_cosmos.resolve", {"group": "attic", "note": "dry again"})
         await stage.until_over(attic)
-        self._worker = await stage.ask_people("The pump stands still", "pump_restarts", "Restart it")
+        self._pump = await stage.ask_people("The pump stands still", "pump_restarts", "Restart it")
         self._neighbour = await stage.ask_people("Nobody is at home", "neighbour_called", "Call the neighbour")
         self._expected["other_alerts"] = 3
         await self._expect()
@@ -192,7 +192,7 @@ class Play:
         self._progress.say("Home Assistant is down: the kitchen leaks, and the cloud answers about the pump")
         await house.ask("mark")
         await house.device("kitchen", "flood")
-        await house.answer_at_the_cloud(self._worker, "Restart it", "operator at the cloud")
+        await house.answer_at_the_cloud(self._pump, "Restart it", "operator at the cloud")
         await house.start_home_assistant()
         await self._connect()
         await house.device("kitchen", "until_closed")

@@ -103,7 +103,7 @@ class RateLimit(logging.Filter):
     """
 
     def __init__(self) -> None:
-        """Start without counts."""
+        """Begin with no entry counted at any call site."""
         super().__init__()
         self._call_sites: dict[tuple[str, int, str], _CallSite] = {}
         self._lock = Lock()

@@ -72,7 +72,7 @@ class Supervisor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the connections."""
+        """Close the HTTP connections to the Supervisor."""
         await self._http.close()
 
     async def broker(self) -> BrokerOptions | None:

@@ -196,7 +196,7 @@ class CosmosCoordinator:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._receive_messages(session, queue), name="process_cosmos reader")
                 # A task of its own, so that changes of devices do not wait for the disk write of an alert message.
-                group.create_task(self._process_alert_messages(queue), name="process_cosmos handover")
+                group.create_task(self._process_alert_messages(queue), name="process_cosmos alert messages")
                 group.create_task(self._reset_backoff_when_ready(session), name="process_cosmos opening")
         except* GatewayError as errors:
             ended = next(error for error in errors.exceptions if isinstance(error, GatewayError))

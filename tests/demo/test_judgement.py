@@ -33,7 +33,7 @@ def told(alert: str) -> list[Record]:
 
 
 def arrived(destination: str, alert: str, kind: str) -> Arrival:
-    event = f"{alert}-{('opened', 'rung', 'resolved', 'answered').index(kind)}"
+    event = f"{alert}-{('opened', 'updated', 'resolved', 'answered').index(kind)}"
     return Arrival(destination=destination, id=event, type=f"process_cosmos.alert.{kind}.v1", subject=alert)
 
 

@@ -84,7 +84,7 @@ async def test_an_alarm_without_acknowledgement_has_waited_until_now(
     urgent = silent.home.new_alert()
     async with bounds.held("flood"):
         for _ in range(3):
-            silent.home.revision(urgent)
+            silent.home.raise_alert(urgent)
         silent.ledger.acknowledge(Item(Priority.URGENT, urgent, 1), time.monotonic())
     with pytest.raises(FaultError, match="alarm flood_p99_ms: 3"):
         bounds.judge()
@@ -95,7 +95,7 @@ async def test_an_alarm_that_is_acknowledged_after_the_flood_is_waited_for(silen
     urgent = silent.home.new_alert()
     later = partial(silent.ledger.acknowledge, Item(Priority.URGENT, urgent, 1))
     async with bounds.held("flood"):
-        silent.home.revision(urgent)
+        silent.home.raise_alert(urgent)
         asyncio.get_running_loop().call_later(0.1, lambda: later(time.monotonic()))
     bounds.judge()
     assert 100 <= silent.figures["alarm flood_p99_ms"] < 200

@@ -278,7 +278,7 @@ class Cloud:
         return ProbeResult(delivered=True, status=reply.status)
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close all connections to the receiver."""
         await self._session.close()
         await self._inbox.close()
 

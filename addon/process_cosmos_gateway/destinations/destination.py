@@ -127,4 +127,4 @@ class Destination(Protocol):
         """
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close all connections to the receiver; no other method may be called afterwards."""

@@ -161,7 +161,7 @@ def update_settings(transaction: Transaction, settings: Settings) -> StoredDesti
 
 
 def delete(transaction: Transaction, name: str) -> None:
-    """Delete a destination."""
+    """Delete the settings of a destination, with its inbox cursor and reply token; its queue is the outbox's."""
     transaction.run("DELETE FROM destination WHERE name = ?", name)
     transaction.run("DELETE FROM destination_token WHERE name = ?", name)
 

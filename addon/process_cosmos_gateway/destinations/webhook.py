@@ -107,7 +107,7 @@ class Webhook:
         return None
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close all connections to the receiver."""
         await self._session.close()
 
     async def _post(self, event: bytes) -> Reply | Trouble:

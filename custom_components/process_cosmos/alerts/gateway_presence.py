@@ -41,7 +41,7 @@ class GatewayPresence:
 
     @callback
     def async_stop(self) -> None:
-        """Cancel the timeout."""
+        """Cancel the timeout; ``away_since`` keeps its value."""
         if self._timer:
             self._timer()
             self._timer = None

@@ -150,14 +150,14 @@ async def test_each_valve_of_a_group_is_closed_by_what_it_supports(
 
 
 async def test_valves_and_switches_of_one_group_are_all_closed(home: LeakGuardHome, hass: HomeAssistant) -> None:
-    worker, side = Switch(), Valve("Side", POSITION_ONLY)
-    await home.add(worker, side)
+    pump, side = Switch(), Valve("Side", POSITION_ONLY)
+    await home.add(pump, side)
     members = [VALVE, "valve.side", "switch.pump"]
     assert await async_setup_component(hass, "group", {"group": {"water": {"entities": members}}})
     home.with_process_cosmos()
     await home.automation(sensors=[KITCHEN], valve="group.water")
     await home.wet(KITCHEN)
-    assert [home.valve.state, side.state, worker.state] == ["closed", "closed", "off"]
+    assert [home.valve.state, side.state, pump.state] == ["closed", "closed", "off"]
 
 
 async def test_a_switch_of_a_group_that_comes_back_on_is_turned_off(home: LeakGuardHome) -> None:

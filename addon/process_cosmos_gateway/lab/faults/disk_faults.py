@@ -23,7 +23,7 @@ async def _fail(site: Site, fault: DiskFault, after: int) -> None:
     before = await _failures(site)
     burst = site.home.new_alert()
     await site.tell_machine("disk", "fail", fault, after, 1)
-    site.prove(f"{fault} failed", await _until_failed(site, before, lambda: site.home.revision(burst)))
+    site.prove(f"{fault} failed", await _until_failed(site, before, lambda: site.home.raise_alert(burst)))
     await site.revive()
 
 

@@ -90,11 +90,11 @@ class Home:
             self.token, self.site = paired.token, paired.site
 
     def new_alert(self) -> Ulid:
-        """Return the id of an alert to ring about."""
+        """Return the id of a new alert."""
         return self._ulids()
 
-    def revision(self, alert: Ulid, text: str = "Water under the sink") -> None:
-        """Record that ``alert`` rings once more; it goes over as soon as it can."""
+    def raise_alert(self, alert: Ulid, text: str = "Water under the sink") -> None:
+        """Record a call about ``alert``, which opens or changes it; it is sent as soon as possible."""
         number = self._counts[alert] = self._counts.get(alert, 0) + 1
         replica = Replica(
             id=alert,

@@ -110,7 +110,7 @@ async def _cut_power(site: Site, kept: str, times: int) -> None:
             await asyncio.sleep(site.random.uniform(0.1, 0.4))
             burst = site.home.new_alert()
             for _ in range(100):
-                site.home.revision(burst)
+                site.home.raise_alert(burst)
             await site.cut_power(kept)
             await site.start_gateway()
 

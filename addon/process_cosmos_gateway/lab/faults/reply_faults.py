@@ -67,7 +67,7 @@ async def _too_long(site: Site, middle: Middle) -> None:
     middle.misbehave = status(413, choose=lambda body: len(orjson.loads(body)) > 3)  # noqa: PLR2004 - any few
     burst = site.home.new_alert()
     for _ in range(50):
-        site.home.revision(burst)
+        site.home.raise_alert(burst)
     await site.until_struck("cloud: 413", lambda: middle.misbehaviours, before=before, skip=_PAUSE)
     middle.misbehave = None
 

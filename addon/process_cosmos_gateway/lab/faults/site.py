@@ -92,7 +92,7 @@ class Site(House):
         """``kill -9`` to the gateway in the midst of a burst of alarms; the moment is noted as a cut."""
         begun = self.home.receipts
         for _ in range(_BURST):
-            self.home.revision(self._burst)
+            self.home.raise_alert(self._burst)
         await until(lambda: self.home.receipts > begun, "a receipt")
         await asyncio.sleep(self.random.uniform(0.0, 0.01))
         unsure = self.home.unconfirmed
@@ -164,7 +164,7 @@ class Site(House):
         program = await self._program()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_repeat(program.say, 2 / rate))]
-            tasks += [group.create_task(_repeat(partial(self.home.revision, name), 1 / rate)) for name in names]
+            tasks += [group.create_task(_repeat(partial(self.home.raise_alert, name), 1 / rate)) for name in names]
             tasks += [group.create_task(_repeat(meter.tick, 1 / rate)) for meter in meters]
             tasks += [group.create_task(_repeat(meter.measure, 1 / rate)) for meter in meters]
             try:
