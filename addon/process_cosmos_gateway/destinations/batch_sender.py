@@ -51,6 +51,7 @@ class BatchSender:
         if not deliveries:
             await self._outbox.wait_for_events(name)
             return None
+        await self._state.ensure_token_stored()
         # Cleared before sending: a poll or a test that succeeds meanwhile must end the pause after a failure.
         self._state.resume_sending.clear()
         before: Sequence[Delivery] = ()

@@ -47,6 +47,7 @@ class DeliveryState:
         self.jitter_fn = jitter_fn
         self.proven = stored.proven
         self.token = stored.token
+        self._is_token_uncertain = False
         self.sending_health = self.polling_health = LinkHealth()
         self.state_since = clock.monotonic()
         """Monotonic time since which the whole link has been in its state."""
@@ -83,9 +84,20 @@ class DeliveryState:
             await self.outbox.settle(self.name, sent.results)
             return
         note = partial(settings.store_token, name=self.name, token=token)
+        self._is_token_uncertain = True
         await self.outbox.settle(self.name, sent.results, also=note)
         # After the commit: if the settlement fails, the batch is repeated with the token that is stored.
-        self.token = token
+        self.token, self._is_token_uncertain = token, False
+
+    async def ensure_token_stored(self) -> None:
+        """Store the token to present again if its settlement failed; raise ``StoreError`` if the store still fails.
+
+        A commit that failed may be on disk nevertheless, with the next token. If this process presented the older token
+        and ended, the next one would present a token that the endpoint has forgotten, and count as a second gateway.
+        """
+        if self._is_token_uncertain:
+            await self.store.write(partial(settings.store_token, name=self.name, token=self.token))
+            self._is_token_uncertain = False
 
     async def note_proven(self) -> None:
         """Store that the destination accepted an event."""

@@ -171,9 +171,12 @@ def store_proven(transaction: Transaction, name: str) -> None:
     transaction.run("UPDATE destination SET proven = 1 WHERE name = ?", name)
 
 
-def store_token(transaction: Transaction, name: str, token: str) -> None:
-    """Store the token of the reply that is settled in the same transaction."""
-    transaction.run("INSERT OR REPLACE INTO destination_token (name, token) VALUES (?, ?)", name, token)
+def store_token(transaction: Transaction, name: str, token: str | None) -> None:
+    """Store the token to present with the next batch; None: none was received yet."""
+    if token is None:
+        transaction.run("DELETE FROM destination_token WHERE name = ?", name)
+    else:
+        transaction.run("INSERT OR REPLACE INTO destination_token (name, token) VALUES (?, ?)", name, token)
 
 
 def store_inbox_cursor(transaction: Transaction, name: str, cursor: int) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, cast
 
 import pytest
@@ -180,6 +181,41 @@ async def test_a_failed_settlement_repeats_its_batch_with_the_stored_token(
         await until_empty(outbox)
     assert destination.batches == [[1, 2], [3, 4], [5, 6], [3, 4], [5, 6], [7]]
     assert destination.tokens[3] == "token 1"
+
+
+async def test_after_a_commit_of_unknown_outcome_only_a_token_that_is_on_disk_is_presented(
+    store: Store, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The endpoint forgets the tokens that follow a presented one: one of them may be what the next start presents."""
+    settle, write, failing, refused = outbox.settle, store.write, True, 0
+
+    async def settled_without_notice(*arguments: Any, **named: Any) -> None:  # noqa: ANN401 - passed on
+        await settle(*arguments, **named)
+        if failing:
+            raise StoreError("store_files_gone")
+
+    async def refusing_tokens(change: Any) -> Any:  # noqa: ANN401 - passed on
+        nonlocal refused
+        if failing and isinstance(change, partial) and change.func is settings.store_token:
+            refused += 1
+            raise StoreError("store_files_gone")
+        return await write(change)
+
+    async def stored_token() -> str | None:
+        return await store.read(lambda transaction: transaction.rows("SELECT token FROM destination_token")[0][0])
+
+    monkeypatch.setattr(outbox, "settle", settled_without_notice)
+    monkeypatch.setattr(store, "write", refusing_tokens)
+    destination = FakeDestination(accept_all)
+    async with running_worker(destination, store, outbox) as worker:
+        await until(lambda: worker.link().state is LinkState.OFFLINE)
+        await until(lambda: refused > 1)
+        assert await stored_token() == "token 1"
+        assert destination.tokens == [None, "token 1"]  # the second was on its way when the settlement failed
+        failing = False
+        await until_empty(outbox)
+    assert destination.tokens[2] is None
+    assert await stored_token() == f"token {len(destination.batches)}"
 
 
 async def test_nothing_follows_while_the_gate_is_closed(store: Store, outbox: Outbox) -> None:
