@@ -15,7 +15,7 @@ import apsw
 import orjson
 
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
-from process_cosmos_gateway.lab.processes import PartFailedError
+from process_cosmos_testbed.processes import ProcessFailedError
 
 from . import machine
 from .bench import TOP, Bench, Benchmark
@@ -23,7 +23,15 @@ from .figures import Outcome, document, lines, median_of
 from .load import HOLDING
 from .table import BENCHMARKS
 
-CANNOT_RUN = (PartFailedError, TimeoutError, OSError, StoreError, RequestRefusedError, apsw.Error, aiohttp.ClientError)
+CANNOT_RUN = (
+    ProcessFailedError,
+    TimeoutError,
+    OSError,
+    StoreError,
+    RequestRefusedError,
+    apsw.Error,
+    aiohttp.ClientError,
+)
 """What ends one benchmark; the next one runs."""
 
 _PATIENCE, _QUICK_PATIENCE = 120.0, 1.0

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from process_cosmos_gateway.lab.processes import run_once
+from process_cosmos_testbed.processes import run_once
 
 from .figures import Goal, Outcome
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trustme
 
-from process_cosmos_gateway.lab.processes import Part, accepts, free_ports
+from process_cosmos_testbed.processes import ManagedProcess, accepts, free_ports
 
 from .load import ENCODED
 
@@ -23,7 +23,7 @@ async def bridge_rate(folder: Path, number: int) -> float:
     """Return how many messages of 300 bytes a second cross the bridge, with ``number`` waiting for it."""
     near_port, far_port, tls_port = free_ports(3)
     _write_certificates(folder)
-    near, far = Part("near", folder), Part("far", folder)
+    near, far = ManagedProcess("near", folder), ManagedProcess("far", folder)
     try:
         await _start(near, folder, near_port, _bridge(folder, tls_port))
         await _publish(near_port, number)
@@ -36,7 +36,7 @@ async def bridge_rate(folder: Path, number: int) -> float:
         await far.stop()
 
 
-async def _start(part: Part, folder: Path, port: int, more: str) -> None:
+async def _start(part: ManagedProcess, folder: Path, port: int, more: str) -> None:
     configuration = folder / f"{part.name}.conf"
     common = f"user {getpass.getuser()}\nlog_dest stderr\nlog_type error\nmax_queued_messages 0\nset_tcp_nodelay true\n"
     configuration.write_text(
@@ -105,7 +105,7 @@ async def _publish(port: int, number: int) -> None:
     writer.close()
 
 
-async def _rate(port: int, number: int, near: Part) -> float:
+async def _rate(port: int, number: int, near: ManagedProcess) -> float:
     """Count what arrives behind the bridge by its bytes."""
     reader, writer = await _connect(port, b"consumer")
     writer.write(_packet(0x82, b"\x00\x01" + _text(b"bench/#") + b"\x00"))

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from process_cosmos_gateway.lab.processes import Part, accepts, free_ports
+from process_cosmos_testbed.processes import ManagedProcess, accepts, free_ports
 
 from .bench import PEERS
 from .load import ENCODED
@@ -27,7 +27,7 @@ async def main(name: str, folder: Path, number: int, server: Path) -> None:
     sync = "sync_interval: always" if name == "nats_fsync" else ""
     configuration = folder / "nats.conf"
     configuration.write_text(f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{folder}/store"\n {sync} }}\n')
-    part = Part("nats", folder)
+    part = ManagedProcess("nats", folder)
     await part.start(server, "-c", configuration)
     try:
         await part.until(lambda: accepts(port), "an open port")

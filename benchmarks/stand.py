@@ -18,7 +18,7 @@ from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.destinations import EventKind, SetCloud
 from process_cosmos_gateway.destinations import Destinations
 from process_cosmos_gateway.errors import StartError
-from process_cosmos_gateway.lab.processes import Part, accepts, free_ports, run_once
+from process_cosmos_testbed.processes import ManagedProcess, accepts, free_ports, run_once
 
 from .bench import BIN, Bench
 from .load import DESTINATION, HOLDING, opened
@@ -33,8 +33,8 @@ class Stand:
     """What runs, and how to look at it. ``started``: seconds from the process's start until it was well."""
 
     folder: Path
-    gateway: Part
-    cloud: Part
+    gateway: ManagedProcess
+    cloud: ManagedProcess
     url: str
     token: str
     http: aiohttp.ClientSession
@@ -60,7 +60,7 @@ class Stand:
                 await asyncio.sleep(0.2)
 
 
-def resident_mb(part: Part, *, most: bool = False) -> float:
+def resident_mb(part: ManagedProcess, *, most: bool = False) -> float:
     """Return a process's resident memory (MB), or the most it ever was."""
     status = Path(f"/proc/{part.pid}/status").read_text()
     found = re.search(rf"{'VmHWM' if most else 'VmRSS'}:\s+(\d+) kB", status)
@@ -103,8 +103,8 @@ async def standing(folder: Path, options: str = "", *, with_cloud: bool = True) 
     [port] = free_ports(1)
     file = folder / "gateway.toml"
     file.write_text(f'data = "{data}"\nhost = "127.0.0.1"\nport = {port}\nlog_level = "warning"\n{options}')
-    cloud = await _start_cloud(folder) if with_cloud else Part(CLOUD, folder)
-    gateway, url = Part(GATEWAY, folder), f"https://127.0.0.1:{port}"
+    cloud = await _start_cloud(folder) if with_cloud else ManagedProcess(CLOUD, folder)
+    gateway, url = ManagedProcess(GATEWAY, folder), f"https://127.0.0.1:{port}"
     try:
         async with aiohttp.ClientSession() as http:
             begun = monotonic()
@@ -120,8 +120,8 @@ async def standing(folder: Path, options: str = "", *, with_cloud: bool = True) 
         await cloud.stop()
 
 
-async def _start_cloud(folder: Path) -> Part:
-    part, port = Part(CLOUD, folder), (folder / _PORT).read_text()
+async def _start_cloud(folder: Path) -> ManagedProcess:
+    part, port = ManagedProcess(CLOUD, folder), (folder / _PORT).read_text()
     await part.start(BIN / "process-cosmos-cloud", "serve", "--data", folder / CLOUD, "--port", port)
     await part.until(lambda: accepts(int(port)), "an open port")
     return part

@@ -11,9 +11,9 @@ from typing import override
 import orjson
 
 from process_cosmos_gateway.devices.options import BrokerOptions
-from process_cosmos_gateway.lab.processes import Part, PartFailedError, accepts, free_ports
-from process_cosmos_gateway.lab.things import Json, Thing
 from process_cosmos_gateway.options import OptionsError, parse_options
+from process_cosmos_testbed.processes import ManagedProcess, ProcessFailedError, accepts, free_ports
+from process_cosmos_testbed.virtual_devices.device import Json, VirtualDevice
 
 from .bench import Bench
 from .load import opened
@@ -22,7 +22,7 @@ from .stand import GATEWAY, standing
 _EVERY = 0.1
 
 
-class _Meter(Thing):
+class _Meter(VirtualDevice):
     """A device that says readings with a time of their own."""
 
     @override
@@ -39,7 +39,7 @@ class _Meter(Thing):
 async def by_readings(bench: Bench, more: str = "") -> float:
     """Return the bytes a gateway gives to the disk for each reading by MQTT, ten a second; ``more`` options."""
     folder = bench.folder("written")
-    broker = Part("broker", folder)
+    broker = ManagedProcess("broker", folder)
     async with opened(folder / GATEWAY):
         pass  # now a destination wants readings
     [port] = free_ports(1)
@@ -69,10 +69,10 @@ def committed_first() -> str:
     return "reading_linger = 0\n"
 
 
-async def _start(broker: Part, folder: Path, port: int) -> None:
+async def _start(broker: ManagedProcess, folder: Path, port: int) -> None:
     program = shutil.which("mosquitto")
     if program is None:
-        raise PartFailedError("mosquitto is not on the PATH: scripts/setup unpacks it")
+        raise ProcessFailedError("mosquitto is not on the PATH: scripts/setup unpacks it")
     configuration = folder / "mosquitto.conf"
     configuration.write_text(f"user {getpass.getuser()}\nlistener {port} 127.0.0.1\nallow_anonymous true\n")
     await broker.start(program, "-c", configuration)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from process_cosmos_gateway.lab.processes import free_ports
+from process_cosmos_testbed.processes import free_ports
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The gateway's command line: ``process-cosmos-gateway run | pair | token | certificate | health | backup | lab``."""
+"""The gateway's command line: ``process-cosmos-gateway run | pair | token | certificate | health | backup``."""
 
 import argparse
 import asyncio
@@ -81,9 +81,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     backup.add_argument("--remove", action="store_true", help="remove the copy after the backup")
     backup.set_defaults(command_fn=_backup)
-    lab = commands.add_parser("lab", help="virtual devices and a fault proxy for experiments")
-    lab.add_argument("arguments", nargs=argparse.REMAINDER, help="see: lab -- --help")
-    lab.set_defaults(command_fn=_lab)
     return parser
 
 
@@ -158,12 +155,6 @@ def _backup(arguments: argparse.Namespace) -> int:
     else:
         make_backup(folder)
     return 0
-
-
-def _lab(arguments: argparse.Namespace) -> int:
-    from process_cosmos_gateway.lab.__main__ import main as run_lab  # noqa: PLC0415 - unused in a running gateway
-
-    return run_lab(arguments.arguments)
 
 
 if __name__ == "__main__":

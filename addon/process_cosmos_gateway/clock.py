@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """The source of time for all components; the lab has one it can shift."""
+    """The source of time for all components; the testbed has one that can be shifted."""
 
     def now(self) -> datetime:
         """Return the wall time in UTC."""

@@ -31,7 +31,7 @@ from .store.disk_reserve import free_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """The system services used by the gateway; the lab replaces them to inject faults.
+    """The system services used by the gateway; the testbed replaces them to inject faults.
 
     ``vfs``: name of SQLite's VFS (None: the system's). ``free_fn``: returns the free bytes on the disk of a folder.
     ``new_devices``: number of new devices accepted in a minute.

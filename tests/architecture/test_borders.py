@@ -14,8 +14,8 @@ INTEGRATION = "custom_components.process_cosmos"
 
 # Each outside system is touched by one module of each service.
 ONLY_HERE = {
-    "apsw": (f"{GATEWAY}.store.*", f"{GATEWAY}.lab.disk", f"{CLOUD}.database"),
-    "paho": (f"{GATEWAY}.devices.mqtt.connection", f"{GATEWAY}.devices.mqtt.paho_client", f"{GATEWAY}.lab.*"),
+    "apsw": (f"{GATEWAY}.store.*", f"{CLOUD}.database"),
+    "paho": (f"{GATEWAY}.devices.mqtt.connection", f"{GATEWAY}.devices.mqtt.paho_client"),
     "prometheus_client": (f"{GATEWAY}.api.metrics", f"{GATEWAY}.api.local_programs.endpoint"),
     "cryptography": (
         f"{GATEWAY}.destinations.enrolment_process",
@@ -26,7 +26,6 @@ ONLY_HERE = {
     "aiohttp": (
         f"{GATEWAY}.api.*",
         f"{GATEWAY}.destinations.*",
-        f"{GATEWAY}.lab.faults.*",
         f"{GATEWAY}.listener",
         f"{GATEWAY}.supervisor",
         f"{CLOUD}.*",
@@ -103,10 +102,11 @@ def test_the_cloud_knows_nothing_of_the_gateway_but_the_contract_listener_and_lo
     assert {name for name in ours if not name.startswith(shared)} == set()
 
 
-def test_nothing_imports_tests_demo_or_benchmarks() -> None:
+def test_nothing_imports_tests_testbed_or_benchmarks() -> None:
     found = matching(f"{GATEWAY}.*", f"{CLOUD}.*", f"{INTEGRATION}.*")
     assert found
-    assert [module.name for module in found if tops(module.imports) & {"tests", "demo", "benchmarks", "pytest"}] == []
+    forbidden = {"tests", "process_cosmos_testbed", "benchmarks", "pytest"}
+    assert [module.name for module in found if tops(module.imports) & forbidden] == []
 
 
 def test_the_running_gateway_never_loads_cryptography() -> None:

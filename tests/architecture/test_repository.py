@@ -18,7 +18,10 @@ TEXT = (
     *("scripts/*", ".ci/*", "addon/Dockerfile"),
 )
 # Pages name paths from the repository's top, or below the folder a section is about.
-FOLDERS = ("", "addon/process_cosmos_gateway", "custom_components/process_cosmos", "cloud/process_cosmos_cloud")
+FOLDERS = (
+    *("", "addon/process_cosmos_gateway", "custom_components/process_cosmos", "cloud/process_cosmos_cloud"),
+    "testbed/process_cosmos_testbed",
+)
 # Written so that this file passes its own test.
 FORBIDDEN = {
     "a package registry's host": r"pypi[.]org|pythonhosted[.]org|npmjs[.]|deb[.]debian[.]org|crates[.]io",

@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 
 TOP = Path(__file__).parents[2]
-ROOTS = ("addon/", "cloud/", "")  # what stands before a package's name in a path
+ROOTS = ("addon/", "cloud/", "testbed/", "")  # what stands before a package's name in a path
 INTEGRATION = TOP / "custom_components/process_cosmos"
-PRODUCT = ("addon", "cloud", "custom_components", "demo")
+PRODUCT = ("addon", "cloud", "custom_components", "testbed")
 
 
 @dataclass(frozen=True)

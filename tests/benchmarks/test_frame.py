@@ -17,7 +17,7 @@ from benchmarks.__main__ import measure
 from benchmarks.bench import TOP, Bench, Benchmark, library
 from benchmarks.figures import Outcome, above_peer, at_least, at_most, median_of, of_limit
 from benchmarks.table import BENCHMARKS
-from process_cosmos_gateway.lab.processes import PartFailedError
+from process_cosmos_testbed.processes import ProcessFailedError
 
 PROMISED = {
     *("accept.events_per_s", "accept.random_events_per_s", "accept_ws.events_per_s", "alarm.p99_ms"),
@@ -123,7 +123,7 @@ async def test_a_benchmark_that_cannot_run_is_said_and_the_next_one_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def breaks(_: Bench) -> Outcome:
-        raise PartFailedError("the gateway ended")
+        raise ProcessFailedError("the gateway ended")
 
     async def works(bench: Bench) -> Outcome:
         (bench.folder("works") / "file").touch()

@@ -2,7 +2,11 @@
 
 import importlib.util
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,3 +181,23 @@ def test_the_profile_allows_nothing_wholesale() -> None:
     writable = {rule.split()[0] for rule in rules if rule.startswith("/") and "w" in rule.split()[1]}
     assert writable == {"/data/**", "/{,var/}tmp/**", "/memfd:certificate"}
     assert not [rule for rule in rules if rule.startswith("capability")]
+
+
+def test_the_wheel_carries_the_gateway_and_nothing_of_the_testbed(tmp_path: Path) -> None:
+    source, built = tmp_path / "addon", tmp_path / "built"
+    shutil.copytree(ADDON, source, ignore=shutil.ignore_patterns("__pycache__", "build"))
+    command = [sys.executable, "-c", "import sys, uv_build; uv_build.build_wheel(sys.argv[1])", str(built)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    [wheel] = built.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "process_cosmos_gateway/app.py" in names
+    folders = {name.partition("/")[0] for name in names}
+    assert folders == {"process_cosmos_gateway", f"process_cosmos_gateway-{VERSION}.dist-info"}
+    assert not [name for name in names if "testbed" in name or "/lab/" in name or "fault" in name]
+
+
+def test_the_image_is_built_from_the_apps_folder_alone() -> None:
+    compose = yaml.safe_load((TOP / "compose.yaml").read_text())
+    assert compose["services"]["gateway"]["build"] == "addon"
+    assert "COPY . /usr/src/gateway" in (ADDON / "Dockerfile").read_text()
+    assert not [path for path in ADDON.rglob("*.py") if "process_cosmos_testbed" in path.read_text()]

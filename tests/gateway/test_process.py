@@ -43,7 +43,7 @@ from process_cosmos_gateway.contract.pairing import OneTimeLine
 from process_cosmos_gateway.contract.session import Committed, GatewayHello, Result
 
 from .api.link import RUN
-from .gateway_process import COMMAND, GatewayProcess, gateway_process, served_certificate
+from .gateway_process import GatewayProcess, gateway_process, served_certificate
 
 IDS = UlidFactory(lambda: 1_795_000_000_000, bytes)
 
@@ -327,12 +327,6 @@ async def test_a_broken_certificate_is_reported_with_advice(gateway: GatewayProc
     (gateway.data / "gateway.pem").unlink()
     await gateway.start()
     await gateway.paired()
-
-
-async def test_the_lab_commands_are_available() -> None:
-    child = await asyncio.create_subprocess_exec(COMMAND, "lab", "proxy", "--help", stdout=asyncio.subprocess.PIPE)
-    output, _ = await child.communicate()
-    assert (child.returncode, b"--listen" in output) == (0, True)
 
 
 async def test_health_returns_an_exit_code(gateway: GatewayProcess) -> None:

@@ -17,7 +17,7 @@ from process_cosmos_gateway.contract.devices import (
 )
 from process_cosmos_gateway.contract.messages import FromGateway
 from process_cosmos_gateway.contract.session import Result
-from process_cosmos_gateway.lab.devices import LEAK, OPEN, LeakSensor, TemperatureSensor, Valve
+from process_cosmos_testbed.virtual_devices.kinds import LEAK, OPEN, LeakSensor, TemperatureSensor, Valve
 from tests.brokers import Broker
 
 from .api.link import RUN, SECONDS, Link

@@ -26,7 +26,7 @@ from custom_components.process_cosmos.coordinator import CosmosCoordinator
 from custom_components.process_cosmos.flows.other_gateway import OtherGatewayFlow
 from custom_components.process_cosmos.repairs import async_create_fix_flow
 from process_cosmos_gateway.contract.devices import MissedChangesReport, Subscribe, ValueChanged
-from process_cosmos_gateway.lab.devices import LeakSensor, Valve
+from process_cosmos_testbed.virtual_devices.kinds import LeakSensor, Valve
 from tests.brokers import Broker, free_port, running_broker
 from tests.gateway.api.link import RUN
 from tests.gateway.gateway_process import GatewayProcess, gateway_process

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from process_cosmos_gateway.lab.processes import Part, free_ports
+from process_cosmos_testbed.processes import ManagedProcess, free_ports
 
 from .apps import TOP, App
 
@@ -22,7 +22,7 @@ class ProcessHost:
         """Take the folder; the data in it outlives the process."""
         self._data = folder / "data"
         self._options = self._data / "options.json"
-        self._part = Part("app", folder)
+        self._part = ManagedProcess("app", folder)
         self.port = free_ports(1)[0]
 
     async def start(self, app: App, url: str) -> None:
@@ -40,6 +40,6 @@ class ProcessHost:
         await self._part.stop()
 
     async def _is_healthy(self, environment: dict[str, str]) -> bool | None:
-        check = Part("health", self._data.parent)
+        check = ManagedProcess("health", self._data.parent)
         await check.start(BIN / "process-cosmos-gateway", "health", "--options", self._options, environment=environment)
         return await check.wait(20) == 0 or None

@@ -12,10 +12,16 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from demo.home import Home
-from demo.house import HOME_ASSISTANT_ENTITIES, ROOT
-from demo.onboarding import Phone, answers_http, onboard, prepare_folder, register_phone
-from process_cosmos_gateway.lab.processes import Part, free_ports
+from process_cosmos_testbed.home_assistant.client import HomeAssistantClient
+from process_cosmos_testbed.home_assistant.onboarding import (
+    Phone,
+    answers_http,
+    onboard,
+    prepare_folder,
+    register_phone,
+)
+from process_cosmos_testbed.processes import ManagedProcess, free_ports
+from process_cosmos_testbed.scenarios.leak_demo.house import HOME_ASSISTANT_ENTITIES, ROOT
 
 
 @dataclass(slots=True)
@@ -48,7 +54,7 @@ class Lived:
     """A Home Assistant that runs, with one owner and one phone."""
 
     url: str
-    api: Home
+    api: HomeAssistantClient
     phone: Phone
     pushes: Pushes
 
@@ -67,13 +73,13 @@ async def living_home(folder: Path, environment: Mapping[str, str] | None = None
     pushes = Pushes()
     app = web.Application()
     app.router.add_post("/push", pushes.take)
-    process = Part("home-assistant", folder)
+    process = ManagedProcess("home-assistant", folder)
     async with TestServer(app) as push_server:
         command = (Path(sys.executable).parent / "hass", "-c", folder / "home-assistant", "--skip-pip")
         await process.start(*command, environment={**os.environ, **environment} if environment else None)
         try:
             await process.until(lambda: answers_http(url), "its frontend", 90)
-            async with Home(url, await onboard(url)) as api:
+            async with HomeAssistantClient(url, await onboard(url)) as api:
                 await api.until_running()
                 phone = await register_phone(api, "ann", str(push_server.make_url("/push")))
                 yield Lived(url=url, api=api, phone=phone, pushes=pushes)

@@ -16,11 +16,13 @@ import pytest
 import yaml
 from securetar import atomic_contents_add
 
-from demo.home import Home
-from demo.house import BIN, HOME_ASSISTANT_ENTITIES, ROOT, House, until
-from demo.onboarding import Phone, onboard, prepare_folder
-from demo.play import EXIT_TO_RESTART
-from demo.site import (
+from process_cosmos_testbed.home_assistant.client import HomeAssistantClient
+from process_cosmos_testbed.home_assistant.onboarding import Phone, onboard, prepare_folder
+from process_cosmos_testbed.processes import free_ports, run_once
+from process_cosmos_testbed.scenarios.leak_demo.fixtures import Stage
+from process_cosmos_testbed.scenarios.leak_demo.house import BIN, HOME_ASSISTANT_ENTITIES, ROOT, House, until
+from process_cosmos_testbed.scenarios.leak_demo.scenario import EXIT_TO_RESTART
+from process_cosmos_testbed.scenarios.leak_demo.setup import (
     DOMAIN,
     PHONES,
     Flow,
@@ -31,8 +33,6 @@ from demo.site import (
     add_webhook,
     find_entities,
 )
-from demo.stage import Stage
-from process_cosmos_gateway.lab.processes import free_ports, run_once
 
 EFFECTS = {"counter.pump_restarts": "pump restarted", "counter.neighbour_called": "neighbour called"}
 _RECORDS = re.compile(rb'"type":"(opened|answered|unanswered|resolved)","alert":"([0-9A-Z]{26})"')
@@ -47,7 +47,7 @@ class Site:
         self.leaked = 0
         """How often the kitchen was wet and has dried since."""
         self.expected: dict[str, Any] = {"effects": {}, "other_alerts": 0, "calls": {}}
-        self.home: Home
+        self.home: HomeAssistantClient
         self.stage: Stage
         self.phones: list[Phone]
         self._home_folder = house.folder / "home-assistant"
@@ -64,7 +64,7 @@ class Site:
         """Set it up as its owner does, with two phones, both destinations and a guarded kitchen."""
         house = self.house
         self._token = await onboard(house.url)
-        async with Home(house.url, self._token) as home:
+        async with HomeAssistantClient(house.url, self._token) as home:
             await home.until_running()
             self.phones = await add_phones(home, house)
             await house.ask("watch_home", url=house.url, token=self._token, sensors=[], closings={}, effects=EFFECTS)
@@ -218,7 +218,7 @@ class Site:
         await self._connect()
 
     async def _connect(self) -> None:
-        self.home = await self._connection.enter_async_context(Home(self.house.url, self._token))
+        self.home = await self._connection.enter_async_context(HomeAssistantClient(self.house.url, self._token))
         await self.home.until_running()
         self.stage = Stage(self.house, self.home, self.phones)
         await self.stage.listen()

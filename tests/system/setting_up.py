@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from demo.home import Home
-from demo.house import until
+from process_cosmos_testbed.home_assistant.client import HomeAssistantClient
+from process_cosmos_testbed.scenarios.leak_demo.house import until
 from tests.supervisor.apps import App
 from tests.supervisor.fake import HOME_TOKEN, FakeSupervisor
 
@@ -28,7 +28,7 @@ async def home_beside(supervisor: FakeSupervisor, folder: Path) -> AsyncIterator
         yield lived
 
 
-async def step(api: Home, flow: dict[str, Any], **answers: Any) -> dict[str, Any]:  # noqa: ANN401 - as the form has it
+async def step(api: HomeAssistantClient, flow: dict[str, Any], **answers: Any) -> dict[str, Any]:  # noqa: ANN401 - as the form has it
     """Submit a step of a config flow; return the next step after any progress."""
     path = f"/api/config/config_entries/flow/{flow['flow_id']}"
     shown = await api.post(path, answers)
@@ -40,7 +40,7 @@ async def step(api: Home, flow: dict[str, Any], **answers: Any) -> dict[str, Any
     return await until(after_progress, "the end of the progress step")
 
 
-async def finish(api: Home, flow: dict[str, Any], phone: str) -> dict[str, Any]:
+async def finish(api: HomeAssistantClient, flow: dict[str, Any], phone: str) -> dict[str, Any]:
     """Run the flow from the recipients to the created entry."""
     assert flow["step_id"] == "who"
     flow = await step(api, flow, phones=[phone], notify_entities=[])
@@ -51,7 +51,7 @@ async def finish(api: Home, flow: dict[str, Any], phone: str) -> dict[str, Any]:
     return flow
 
 
-async def until_linked(api: Home) -> None:
+async def until_linked(api: HomeAssistantClient) -> None:
     """Wait until the site shows a value that the gateway reported."""
 
     async def linked() -> bool | None:
@@ -60,7 +60,7 @@ async def until_linked(api: Home) -> None:
     await until(linked, "a connection to the gateway")
 
 
-async def offered(api: Home) -> dict[str, Any]:
+async def offered(api: HomeAssistantClient) -> dict[str, Any]:
     """Wait until Home Assistant shows the app as discovered; return its config flow."""
 
     async def discovered() -> dict[str, Any] | None:

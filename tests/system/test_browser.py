@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from demo.house import until
-from demo.onboarding import press
-from demo.stage import CELLAR_VALVE, CELLAR_WATER
+from process_cosmos_testbed.home_assistant.onboarding import press
+from process_cosmos_testbed.scenarios.leak_demo.fixtures import CELLAR_VALVE, CELLAR_WATER
+from process_cosmos_testbed.scenarios.leak_demo.house import until
 from tests.supervisor.apps import App
 from tests.supervisor.container import ProcessHost
 from tests.supervisor.fake import FakeSupervisor

@@ -9,10 +9,17 @@ import orjson
 import pytest
 from paho.mqtt import publish
 
-from demo.home import Home
-from demo.house import House, until
-from demo.onboarding import onboard
-from demo.site import KINDS, Flow, FlowError, add_integration, add_phones, find_entities
+from process_cosmos_testbed.home_assistant.client import HomeAssistantClient
+from process_cosmos_testbed.home_assistant.onboarding import onboard
+from process_cosmos_testbed.scenarios.leak_demo.house import House, until
+from process_cosmos_testbed.scenarios.leak_demo.setup import (
+    KINDS,
+    Flow,
+    FlowError,
+    add_integration,
+    add_phones,
+    find_entities,
+)
 
 PASSWORD = "canary-password-of-the-broker"
 PAYLOAD = "canary-in-a-payload"
@@ -34,7 +41,7 @@ async def test_a_secret_in_options_payload_and_url_is_found_in_nothing_the_proce
     await house.start()
     try:
         token = await onboard(house.url)
-        async with Home(house.url, token) as home:
+        async with HomeAssistantClient(house.url, token) as home:
             await home.until_running()
             with pytest.raises(FlowError):
                 await wrong_line(home, f"https://127.0.0.1:{house._gateway_port}#{LINE}.{'0' * 64}")
@@ -57,7 +64,7 @@ async def test_a_secret_in_options_payload_and_url_is_found_in_nothing_the_proce
         assert not any(secret.encode() in text for text in shown)
 
 
-async def wrong_line(home: Home, line: str) -> None:
+async def wrong_line(home: HomeAssistantClient, line: str) -> None:
     """Paste a pairing line that the gateway did not print."""
     flow = Flow(home, "/api/config/config_entries/flow")
     await flow.begin(handler="process_cosmos")
@@ -65,7 +72,7 @@ async def wrong_line(home: Home, line: str) -> None:
     await flow.fill("pairing", line=line)
 
 
-async def add_webhook(home: Home, entry: str, url: str) -> None:
+async def add_webhook(home: HomeAssistantClient, entry: str, url: str) -> None:
     """Add a webhook whose receiver wants a header."""
     flow = Flow(home, "/api/config/config_entries/options/flow")
     await flow.begin(handler=entry)
@@ -88,7 +95,7 @@ async def garbage(port: int) -> None:
         await asyncio.to_thread(publish.single, topic, payload, qos=1, port=port, hostname="127.0.0.1")
 
 
-async def refused(home: Home) -> bool | None:
+async def refused(home: HomeAssistantClient) -> bool | None:
     """Say when the site's page says that a destination refuses."""
     states = [state for state in await home.get("/api/states") if state["entity_id"].endswith("_destination_status")]
     return any(state["state"] == "refused" for state in states) or None

@@ -21,8 +21,8 @@ import pytest
 import yaml
 
 from process_cosmos_gateway.contract.pairing import parse_pairing_line
-from process_cosmos_gateway.lab.processes import Part, accepts, free_ports, run_once
 from process_cosmos_gateway.options import PORT, parse_options
+from process_cosmos_testbed.processes import ManagedProcess, accepts, free_ports, run_once
 from tests.brokers import MOSQUITTO
 
 TOP = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ def led_to(folder: Path, text: str) -> str:
 
 
 @asynccontextmanager
-async def running(part: Part, *command: str | Path, **environment: str) -> AsyncIterator[Part]:
+async def running(part: ManagedProcess, *command: str | Path, **environment: str) -> AsyncIterator[ManagedProcess]:
     await part.start(*command, environment={**os.environ, **environment})
     try:
         yield part
@@ -101,11 +101,11 @@ async def test_each_command_it_starts_does_its_work(compose: dict[str, Any], tmp
         "PROCESS_COSMOS_PORT": str(gateway_port),
     }
     program = BIN / "process-cosmos-gateway"
-    broker = running(Part("broker", tmp_path), MOSQUITTO, "-v", "-c", configuration)
-    async with broker as part, running(Part("gateway", tmp_path), program, "run", **environment) as app:
+    broker = running(ManagedProcess("broker", tmp_path), MOSQUITTO, "-v", "-c", configuration)
+    async with broker as part, running(ManagedProcess("gateway", tmp_path), program, "run", **environment) as app:
         await part.until(lambda: accepts(broker_port), "an open port")
         await app.until(lambda: accepts(gateway_port), "an open port")
-        health = Part("health", tmp_path)
+        health = ManagedProcess("health", tmp_path)
         await health.start(BIN / gateway["healthcheck"]["test"][1], "health", environment={**os.environ, **environment})
         assert await health.wait(20) == 0
         words = [f"{name}={value}" for name, value in environment.items()]

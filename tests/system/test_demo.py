@@ -16,7 +16,8 @@ def test_nothing_is_lost_repeated_or_reordered_through_cut_kill_restart_and_swal
     tmp_path: Path, leaks: str
 ) -> None:
     figures = tmp_path / "demo.json"
-    command = [sys.executable, "-m", "demo", "--leaks", leaks, "--check", "--json", str(figures)]
+    demo = [sys.executable, "-m", "process_cosmos_testbed", "demo"]
+    command = [*demo, "--leaks", leaks, "--check", "--json", str(figures)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-8000:]
     seen = json.loads(figures.read_bytes())

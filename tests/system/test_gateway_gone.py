@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from demo.home import Home
-from demo.house import House
-from demo.onboarding import onboard
-from demo.site import add_guard, add_integration, add_phones, find_entities
-from demo.stage import CELLAR_SENSOR, CELLAR_VALVE, Stage
+from process_cosmos_testbed.home_assistant.client import HomeAssistantClient
+from process_cosmos_testbed.home_assistant.onboarding import onboard
+from process_cosmos_testbed.scenarios.leak_demo.fixtures import CELLAR_SENSOR, CELLAR_VALVE, Stage
+from process_cosmos_testbed.scenarios.leak_demo.house import House
+from process_cosmos_testbed.scenarios.leak_demo.setup import add_guard, add_integration, add_phones, find_entities
 
 
 async def test_with_the_gateway_and_its_broker_gone_a_leak_closes_the_valve_and_rings(tmp_path: Path) -> None:
     house = House(tmp_path)
     await house.start()
     try:
-        async with Home(house.url, await onboard(house.url)) as home:
+        async with HomeAssistantClient(house.url, await onboard(house.url)) as home:
             await home.until_running()
             phones = await add_phones(home, house)
             await add_integration(home, house, phones)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from process_cosmos_gateway.lab.processes import Part, accepts
+from process_cosmos_testbed.processes import ManagedProcess, accepts
 from tests.supervisor.apps import App
 from tests.supervisor.fake import FakeSupervisor
 
@@ -49,7 +49,7 @@ class ImageHost:
         """Take the buildah that has the image."""
         self._buildah = buildah
         self._folder = folder
-        self._part = Part("app", folder)
+        self._part = ManagedProcess("app", folder)
 
     async def start(self, app: App, url: str) -> None:
         """Start it; return when its health check passes."""

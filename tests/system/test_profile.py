@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientConnectionError, ClientSession
 
-from demo.house import ROOT, until
 from process_cosmos_gateway.api.local_programs.tokens import make_token
 from process_cosmos_gateway.clock import SystemClock
+from process_cosmos_testbed.scenarios.leak_demo.house import ROOT, until
 from tests.gateway.gateway_process import COMMAND
 
 pytestmark = pytest.mark.long

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.onboarding import press
+from process_cosmos_testbed.home_assistant.onboarding import press
 
 from .restored import Site, site_in_a_house
 

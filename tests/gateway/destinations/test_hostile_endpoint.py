@@ -25,9 +25,9 @@ from process_cosmos_gateway.destinations.batch_receipts import is_token
 from process_cosmos_gateway.destinations.cloud import Credentials
 from process_cosmos_gateway.destinations.inbox import is_cursor
 from process_cosmos_gateway.destinations.settings import load_all
-from process_cosmos_gateway.lab.clock import ShiftableClock, SkippingLoop
 from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store
+from process_cosmos_testbed.shiftable_clock import ShiftableClock, SkippingLoop
 
 from .parts import FakeAlerts, Receiver, alert_id, event, event_id, receiver
 from .test_cloud_replies import enrolled

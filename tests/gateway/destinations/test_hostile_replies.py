@@ -22,7 +22,13 @@ from process_cosmos_gateway.destinations.batch_receipts import is_token, parse_r
 from process_cosmos_gateway.destinations.destination import MALFORMED_REPLY, Down, Trouble
 from process_cosmos_gateway.destinations.enrolment import enrol, renew
 from process_cosmos_gateway.destinations.http_request import LONGEST_WAIT, Reply, open_session, send_request
-from process_cosmos_gateway.destinations.inbox import LARGEST_CURSOR, MOST_ITEMS, PollPace, check_item, parse_inbox_page
+from process_cosmos_gateway.destinations.inbox import (
+    LARGEST_CURSOR,
+    MOST_ITEMS,
+    PollPace,
+    check_item,
+    parse_inbox_page,
+)
 from process_cosmos_gateway.destinations.settings import CloudSettings, StoredDestination, load_one, save
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.outbox import Rejected

@@ -15,8 +15,8 @@ import trustme
 from process_cosmos_gateway.devices import BrokerOptions
 from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
 from process_cosmos_gateway.devices.mqtt.errors import TAKEN_OVER, MqttError
-from process_cosmos_gateway.lab.devices import LeakSensor
-from process_cosmos_gateway.lab.proxy import FaultProxy
+from process_cosmos_testbed.proxy import FaultProxy
+from process_cosmos_testbed.virtual_devices.kinds import LeakSensor
 from tests.brokers import Broker, free_port, running_broker
 
 from .parts import client, running_devices, until

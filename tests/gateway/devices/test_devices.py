@@ -15,7 +15,7 @@ from process_cosmos_gateway.contract.devices import (
 )
 from process_cosmos_gateway.devices.things.description import AVAILABILITY
 from process_cosmos_gateway.errors import StoreError
-from process_cosmos_gateway.lab.devices import LeakSensor, TemperatureSensor, Valve
+from process_cosmos_testbed.virtual_devices.kinds import LeakSensor, TemperatureSensor, Valve
 from tests.brokers import Broker
 
 from .parts import client, description, description_of, running_devices, until

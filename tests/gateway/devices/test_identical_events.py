@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
-from process_cosmos_gateway.lab.proxy import FaultProxy
+from process_cosmos_testbed.proxy import FaultProxy
 from tests.brokers import Broker, running_broker
 
 from .parts import blocked_store, client, running_devices, set_up_tank, until

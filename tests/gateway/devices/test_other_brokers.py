@@ -17,7 +17,7 @@ from process_cosmos_gateway.devices.mqtt.errors import MqttError
 from process_cosmos_gateway.devices.mqtt.packets import MAX_PACKET
 from process_cosmos_gateway.devices.mqtt.versions import TRY_5_AGAIN, Version, VersionOrder
 from process_cosmos_gateway.errors import RequestRefusedError
-from process_cosmos_gateway.lab.mqtt_proxy import Manners, MqttProxy, Reaction
+from process_cosmos_testbed.mqtt_proxy import Manners, MqttProxy, Reaction
 from tests.brokers import Broker, running_broker
 
 from .parts import RunningDevices, client, description, running_devices, set_up_tank, until

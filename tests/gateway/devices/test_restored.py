@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from process_cosmos_gateway.lab.devices import LeakSensor, Valve
 from process_cosmos_gateway.store.backup import make_backup
+from process_cosmos_testbed.virtual_devices.kinds import LeakSensor, Valve
 from tests.brokers import Broker
 
 from .parts import running_devices, until

@@ -9,7 +9,7 @@ from process_cosmos_gateway.contract.devices import Value
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.devices.things.property_writes import pause_after
 from process_cosmos_gateway.errors import RequestRefusedError
-from process_cosmos_gateway.lab.devices import LeakSensor, Valve
+from process_cosmos_testbed.virtual_devices.kinds import LeakSensor, Valve
 from tests.brokers import Broker
 
 from .parts import RunningDevices, client, description, running_devices, until

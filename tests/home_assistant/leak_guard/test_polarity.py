@@ -12,7 +12,7 @@ from homeassistant.helpers import issue_registry as ir
 from custom_components.process_cosmos.const import DOMAIN
 from process_cosmos_gateway.contract.devices import Value
 from process_cosmos_gateway.devices.options import BrokerOptions
-from process_cosmos_gateway.lab.things import Json, Thing
+from process_cosmos_testbed.virtual_devices.device import Json, VirtualDevice
 from tests.brokers import free_port, running_broker
 from tests.gateway.gateway_process import gateway_process
 from tests.home_assistant.contract_gateway import until
@@ -26,7 +26,7 @@ VALVE = "valve.cellar"
 LEAK = "binary_sensor.cellar_noleak"
 
 
-class Backwards(Thing):
+class Backwards(VirtualDevice):
     """A device with ``valveClosed`` and ``noLeak``. ``true_means``: the meaning in its description."""
 
     def __init__(self, broker: BrokerOptions, true_means: Mapping[str, str]) -> None:

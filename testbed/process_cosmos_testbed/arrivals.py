@@ -1,0 +1,55 @@
+"""Reads CloudEvents, as a destination gets them, into what the ledger knows of."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from process_cosmos_gateway.contract.destinations import Priority
+from process_cosmos_gateway.contract.events import event_type
+from process_cosmos_gateway.contract.identifiers import split_names
+
+from .event_producer import EVENT_TYPE
+from .ledger import UNNUMBERED, Arrival, Item
+from .virtual_devices.sensors import LEVEL, PULSE, TICK, pulse_key
+
+_ALERT = event_type("alert").removesuffix("v1")
+_DEVICE_EVENT = event_type("device", "event")
+_READING = event_type("reading")
+_READINGS = event_type("readings")
+
+
+def arrivals_of(event: Mapping[str, Any], *, fresh: bool) -> Iterator[Arrival]:
+    """Yield what arrived with ``event``; nothing for what the lab's producers do not say themselves."""
+    data = event.get("data")
+    marked = isinstance(data, dict) and data.get("possible_repeat") is True
+    for item, at in _items(str(event["type"]), str(event.get("subject")), data):
+        yield Arrival(item=item, event=str(event["id"]), fresh=fresh, at=at, marked=marked)
+
+
+def _items(kind: str, subject: str, data: Any) -> Iterator[tuple[Item, float | None]]:  # noqa: ANN401 - JSON
+    if kind.startswith(_ALERT):
+        yield Item(Priority.URGENT, subject, data["count"]), None
+    elif kind == EVENT_TYPE:
+        yield Item(Priority(data["priority"]), subject, data["number"]), None
+    elif kind == _DEVICE_EVENT and data["event"] == TICK:
+        yield Item(Priority.CHANGE, data["device"], data["value"]), None
+    elif kind == _DEVICE_EVENT and data["event"] == PULSE:
+        yield Item(Priority.CHANGE, pulse_key(data["device"]), UNNUMBERED), None
+    elif kind == _READING and data["property"] == LEVEL:
+        for reading in data["readings"]:
+            moment = datetime.fromisoformat(reading["time"]).timestamp()
+            yield Item(Priority.READING, data["device"], round(reading["value"])), round(moment, 3)
+    elif kind == _READINGS:
+        yield from _pack(data)
+
+
+def _pack(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Item, float]]:
+    """Yield the readings of a SenML pack (RFC 8428), base fields resolved; a name is device and property joined."""
+    name = ""
+    time = value = 0.0
+    for record in records:
+        name, time, value = record.get("bn", name), record.get("bt", time), record.get("bv", value)
+        device, said = split_names(f"{name}{record.get('n', '')}")
+        if said == LEVEL and "v" in record:
+            at = round(time + record.get("t", 0.0), 3)
+            yield Item(Priority.READING, device, round(value + record["v"])), at

@@ -1,0 +1,131 @@
+"""The command line ``process-cosmos-testbed``: faults, demo, virtual devices, a fault proxy."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from process_cosmos_gateway.devices.options import BrokerOptions
+
+from .control import Control, ControlError, device_commands, proxy_commands, say
+from .proxy import FaultProxy
+from .virtual_devices.device import VirtualDevice
+from .virtual_devices.kinds import LeakSensor, TemperatureSensor, Valve
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the given subcommand; return the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["faults"]:
+        from .faults.cli import main as play_faults  # noqa: PLC0415 - not needed for devices and proxy
+
+        return play_faults(given[1:])
+    if given[:1] == ["demo"]:
+        from .scenarios.leak_demo.cli import main as play_demo  # noqa: PLC0415 - needs Home Assistant
+
+        return play_demo(given[1:])
+    options = _parser().parse_args(arguments)
+    try:
+        asyncio.run(options.run(options))
+    except KeyboardInterrupt:
+        return 0
+    except (ControlError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+async def run_devices(options: argparse.Namespace) -> None:
+    """Run virtual devices until interrupted."""
+    broker = BrokerOptions(
+        host=options.host,
+        port=options.port,
+        username=options.username,
+        password=options.password_file.strip() if options.password_file else None,
+        tls=options.ca is not None,
+        ca=options.ca,
+    )
+    things = _things(broker, options)
+    async with AsyncExitStack() as stack:
+        for thing in things:
+            await stack.enter_async_context(thing)
+        served = {thing.name: device_commands(thing) for thing in things}
+        control = await stack.enter_async_context(Control(served, options.control))
+        _say(control=control.port, things=sorted(served))
+        await asyncio.get_running_loop().create_future()
+
+
+async def run_proxy(options: argparse.Namespace) -> None:
+    """Run the fault proxy until interrupted."""
+    async with (
+        FaultProxy(options.far_host, options.far_port, port=options.listen) as proxy,
+        Control({"proxy": proxy_commands(proxy)}, options.control) as control,
+    ):
+        _say(control=control.port, proxy=proxy.port)
+        await asyncio.get_running_loop().create_future()
+
+
+async def run_say(options: argparse.Namespace) -> None:
+    """Give one command to a lab that runs, and print its value."""
+    _say(value=await say(options.control, *options.words))
+
+
+def _things(broker: BrokerOptions, options: argparse.Namespace) -> list[VirtualDevice]:
+    sensors = [LeakSensor(broker, f"leak-{n}", f"Leak sensor {n}") for n in range(1, options.leaks + 1)]
+    valves = [
+        Valve(broker, f"valve-{n}", f"Valve {n}", probe=sensors[0] if sensors else None, safe_after=options.safe_after)
+        for n in range(1, options.valves + 1)
+    ]
+    temperatures = [
+        TemperatureSensor(broker, f"temperature-{n}", f"Temperature {n}", every=options.every, seed=n)
+        for n in range(1, options.temperatures + 1)
+    ]
+    return [*sensors, *valves, *temperatures]
+
+
+def _say(**facts: object) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(facts), flush=True)
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text("utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("process-cosmos-testbed", description=__doc__)
+    kinds = parser.add_subparsers(required=True)
+    devices = kinds.add_parser("devices", help="virtual leak sensors, valves, temperature sensors")
+    devices.add_argument("--host", default="127.0.0.1")
+    devices.add_argument("--port", type=int, default=1883)
+    devices.add_argument("--username")
+    devices.add_argument("--password-file", type=_text, help="a file with the broker's password")
+    devices.add_argument("--ca", type=Path, help="PEM file of the broker's certificate authority: speak TLS")
+    devices.add_argument("--leaks", type=int, default=1)
+    devices.add_argument("--valves", type=int, default=1)
+    devices.add_argument("--temperatures", type=int, default=1)
+    devices.add_argument("--every", type=float, default=5.0, help="seconds between temperatures")
+    devices.add_argument("--safe-after", type=float, default=60.0, help="a valve cut off so long closes itself")
+    devices.add_argument("--control", type=int, default=0, help="port for commands (0: any free one, printed)")
+    devices.set_defaults(run=run_devices)
+    proxy = kinds.add_parser("proxy", help="a TCP proxy that makes faults")
+    proxy.add_argument("far_host")
+    proxy.add_argument("far_port", type=int)
+    proxy.add_argument("--listen", type=int, default=0, help="port for connections (0: any free one, printed)")
+    proxy.add_argument("--control", type=int, default=0, help="port for commands (0: any free one, printed)")
+    proxy.set_defaults(run=run_proxy)
+    kinds.add_parser("faults", help="inject faults into real processes and judge the result: faults --help")
+    kinds.add_parser("demo", help="run the leak demo on a real Home Assistant: demo --help")
+    command = kinds.add_parser("say", help="one command to a lab that runs: say PORT leak-1 set true")
+    command.add_argument("control", type=int)
+    command.add_argument("words", nargs="+")
+    command.set_defaults(run=run_say)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""The command line of the fault injection: ``scripts/faults``, or ``process-cosmos-testbed faults``."""
+
+import argparse
+import asyncio
+import json
+import signal
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .fault import Fault, Scale
+from .runner import Runner, document, say
+from .table import FAULTS
+
+PHONES, SOAK = "F33", "F28"
+"""F33 needs a whole Home Assistant instead of a site, and is left out of ``--quick``."""
+
+_LABS = frozenset(
+    {
+        *("data", "host", "port"),
+        *(
+            f"mqtt_{key}"
+            for key in ("host", "port", "username", "password", "tls", "ca", "certificate", "key", "topics")
+        ),
+    }
+)
+"""Options the lab sets itself: its gateways have folders, ports and a broker of their own."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play; return 0 if every fault struck and every promise held, else 1."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.only) - {PHONES, *(fault.name for fault in FAULTS)})
+    if unknown:
+        parser.error(f"--only: there is no {', '.join(unknown)}")
+    only = options.only or ([SOAK] if options.soak else [])
+    chosen = [fault for fault in FAULTS if not only or fault.name in only]
+    held = _play_on_sites(chosen, options) if chosen else True
+    if PHONES in only or not (only or options.quick):
+        from . import phone_faults  # noqa: PLC0415 - needs Home Assistant, the others do not
+
+        held = asyncio.run(phone_faults.main()) and held
+    return 0 if held else 1
+
+
+def _play_on_sites(chosen: Sequence[Fault], options: argparse.Namespace) -> bool:
+    seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000
+    say(f"seed {seed}")
+    result = asyncio.run(_play(chosen, seed, options))
+    if options.json is not None:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    say(
+        "every fault struck, every promise held"
+        if result["ok"]
+        else "NOT every promise held, or not every fault struck"
+    )
+    return bool(result["ok"])
+
+
+async def _play(faults: Sequence[Fault], seed: int, options: argparse.Namespace) -> Mapping[str, Any]:
+    plots = None if options.json is None else options.json.resolve().parent
+    scale = Scale(quick=options.quick, soak=options.soak, plots=plots)
+    runner = Runner(seed, scale, settings(options.options), options.jobs)
+    playing = asyncio.ensure_future(runner.play(faults))
+    # Without this a SIGTERM would leave brokers, endpoints and gateways behind.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
+    return document(seed, await playing)
+
+
+def settings(file: Path | None) -> Mapping[str, Any]:
+    """Return a copy of the user's own settings, without what the lab sets itself."""
+    if file is None:
+        return {}
+    text = file.read_text("utf-8")
+    own: Mapping[str, Any] = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    return {key: value for key, value in own.items() if key not in _LABS}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("faults", description="Play faults on real processes and judge what came of them.")
+    parser.add_argument("--quick", action="store_true", help="each kind of strike, less often: under 5 minutes")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="so many faults at a time")
+    parser.add_argument("--seed", type=int, help="repeat a run's choices (default: a new one, printed)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="F", help="only these faults, e.g. F1 F15")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="only the soak (F28), for so long")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--options", type=Path, metavar="FILE", help="play with a copy of these options")
+    return parser

@@ -1,0 +1,116 @@
+"""Faults of files: bits that flip, tails that are cut off, files that are gone, in the database of a dead gateway."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from random import Random
+
+from process_cosmos_testbed.processes import until
+from process_cosmos_testbed.webhook_receiver import WEBHOOK
+
+from .fault import Fault, Scale
+from .site import CLOUD, Site
+
+_PAGE = 4096
+_HEADER = 100
+
+type Damage = Callable[[Path, Random], None]
+
+
+async def damaged_files(site: Site, scale: Scale) -> None:
+    """F10: bits flip in header and pages, tails and logs are gone, the file has 0 bytes: it starts and goes on."""
+    site.ledger.rewound = True
+    for _ in range(scale.of(1, 5)):
+        for name, damage in DAMAGES.items():
+            async with site.traffic(rate=10, keys=2):
+                pass
+            await _until_all_arrived(site)
+            await site.gateway.kill()
+            before = _contents(site.database)
+            damage(site.database, site.random)
+            site.prove(name, _contents(site.database) != before)
+            await site.start_gateway()
+            await _set_up_again(site)
+    async with site.traffic(rate=10, keys=2):
+        pass
+    await _until_all_arrived(site)
+
+
+async def _until_all_arrived(site: Site) -> None:
+    """Return when nothing waits; a store that went back in time looks like a copy, which a person enrols anew."""
+    await until(lambda: _is_empty(site) or _conflicts(site), "empty outbox")
+    if not _is_empty(site):
+        site.figures["enrolled_again"] = site.figures.get("enrolled_again", 0) + 1
+        await site.set_cloud()
+        await until(lambda: _is_empty(site), "empty outbox")
+
+
+def _is_empty(site: Site) -> bool:
+    return not site.home_assistant.unconfirmed and not site.waiting_at(WEBHOOK) and not site.waiting_at(CLOUD)
+
+
+def _conflicts(site: Site) -> bool:
+    link = site.link(CLOUD)
+    return link is not None and link.reason == "identity_conflict"
+
+
+async def _set_up_again(site: Site) -> None:
+    """Set what the damage has taken, as a person does who is told of it."""
+    site.home_assistant.status = None
+    await until(lambda: site.home_assistant.status is not None, "status")
+    if site.link(WEBHOOK) is None:
+        await site.set_webhook()
+    if site.link(CLOUD) is None:
+        await site.set_cloud()
+
+
+def _contents(database: Path) -> list[bytes]:
+    files = (database, _log(database))
+    return [file.read_bytes() if file.exists() else b"" for file in files]
+
+
+def _log(database: Path) -> Path:
+    return database.with_name(f"{database.name}-wal")
+
+
+def _flip(file: Path, first: int, last: int, random: Random) -> None:
+    content = bytearray(file.read_bytes())
+    content[random.randrange(first, min(last, len(content)))] ^= 1 << random.randrange(8)
+    file.write_bytes(content)
+
+
+def _flip_header(database: Path, random: Random) -> None:
+    _flip(database, 0, _HEADER, random)
+
+
+def _flip_pages(database: Path, random: Random) -> None:
+    for _ in range(8):
+        _flip(database, _PAGE, database.stat().st_size, random)
+
+
+def _cut_tail(database: Path, random: Random) -> None:
+    content = database.read_bytes()
+    database.write_bytes(content[: len(content) - random.randrange(1, 3 * _PAGE)])
+
+
+def _flip_log(database: Path, random: Random) -> None:
+    _flip(_log(database), 0, 1 << 30, random)
+
+
+def _lose_log(database: Path, _: Random) -> None:
+    _log(database).unlink()
+
+
+def _empty(database: Path, _: Random) -> None:
+    database.write_bytes(b"")
+
+
+DAMAGES: Mapping[str, Damage] = {
+    "bit flip in the write-ahead log": _flip_log,
+    "write-ahead log gone": _lose_log,
+    "bit flip in the header": _flip_header,
+    "bit flips in pages": _flip_pages,
+    "truncated tail": _cut_tail,
+    "file of 0 bytes": _empty,
+}
+
+FAULTS = (Fault(name="F10", sentence="damaged files", play=damaged_files, own_site=True),)

@@ -1,0 +1,64 @@
+"""Fills the outbox of a gateway that has stopped: ``python -m process_cosmos_testbed.faults.fill FOLDER COUNT``.
+
+The first ``--judged`` events are ticks of ``--device`` that the ledger counts; the rest only lie there. Each is
+accepted by the outbox as any other.
+"""
+
+import argparse
+import asyncio
+import os
+import time
+from itertools import batched
+from pathlib import Path
+
+from process_cosmos_gateway.clock import SystemClock
+from process_cosmos_gateway.contract.destinations import EventKind, Priority
+from process_cosmos_gateway.contract.events import event_type
+from process_cosmos_gateway.contract.identifiers import UlidFactory
+from process_cosmos_gateway.outbox import Event, Limits, Outbox
+from process_cosmos_gateway.store import Store
+from process_cosmos_testbed.virtual_devices.sensors import TICK
+
+_BATCH = 4000
+_ROOM = 1 << 40
+
+
+async def fill(folder: Path, count: int, judged: int, device: str) -> None:
+    """Return when ``count`` events are on disk."""
+    ulids, clock = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom), SystemClock()
+    store = await Store.open(folder, ulids)
+    outbox = Outbox(store, clock, Limits(quota=dict.fromkeys(Priority, _ROOM)))
+
+    def event(number: int) -> Event:
+        name = TICK if number <= judged else "ballast"
+        return Event(
+            id=ulids(),
+            type=event_type("device", "event"),
+            kind=EventKind.DEVICE,
+            priority=Priority.CHANGE,
+            subject=device,
+            key=device,
+            time=clock.now(),
+            data={"device": device, "title": "Filled", "event": name, "value": number},
+        )
+
+    try:
+        for numbers in batched(range(1, count + 1), _BATCH, strict=False):
+            await asyncio.gather(*(outbox.accept(event(number)) for number in numbers))
+    finally:
+        await store.close()
+
+
+def main() -> None:
+    """Read the arguments and fill."""
+    parser = argparse.ArgumentParser("process_cosmos_testbed.faults.fill", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("count", type=int)
+    parser.add_argument("--judged", type=int, default=0)
+    parser.add_argument("--device", default="wot/filled")
+    arguments = parser.parse_args()
+    asyncio.run(fill(arguments.folder, arguments.count, arguments.judged, arguments.device))
+
+
+if __name__ == "__main__":
+    main()

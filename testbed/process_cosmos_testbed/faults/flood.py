@@ -1,0 +1,166 @@
+"""Floods a broker as a stranger's device would; a process of its own, so that nobody who measures is slowed down.
+
+``python -m process_cosmos_testbed.faults.flood KIND --port PORT --amount AMOUNT`` prints how many messages the
+broker has confirmed.
+"""
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
+from process_cosmos_gateway.devices.options import BrokerOptions
+
+_RECORDS = b"[" + b",".join([b'{"v":1}'] * 2000) + b"]"
+_TOO_MANY_RECORDS = b"[" + b",".join([b'{"v":1}'] * 8000) + b"]"
+_GARBAGE = b'{"title":"x","forms":' + b"[0," * 5000
+_LONG = "x" * 65_000
+_MEGABYTE = 1_000_000
+
+_MESSAGES_A_SECOND = 5_000
+_BYTES_A_SECOND = 20 * _MEGABYTE
+"""25 times what one device may say. Beyond what the gateway reads the broker's own queue overflows: it drops
+messages of all devices that it has confirmed, and says so in ``$SYS``."""
+
+
+class Stranger:
+    """A client of the broker that means no good. ``said``: messages that the broker has confirmed."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Speak on ``connection``."""
+        self._connection = connection
+        self._due = time.monotonic()
+        self.said = 0
+
+    async def say(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish; the broker confirms."""
+        await self._wait(1, len(topic) + len(payload))
+        await self._connection.publish(topic, payload, retain=retain)
+        self.said += 1
+
+    async def say_at_once(self, topic: str, payloads: Sequence[bytes]) -> None:
+        """Publish some without waiting for each confirmation."""
+        await self._wait(len(payloads), sum(map(len, payloads)))
+        await asyncio.gather(*(self._connection.send(topic, payload) for payload in payloads))
+        self.said += len(payloads)
+
+    async def _wait(self, messages: int, size: int) -> None:
+        """Wait until so much may be said, one after the other."""
+        now = time.monotonic()
+        self._due = max(self._due, now) + max(messages / _MESSAGES_A_SECOND, size / _BYTES_A_SECOND)
+        await asyncio.sleep(self._due - now)
+
+
+async def _values(stranger: Stranger, seconds: float) -> None:
+    """Say values of a number and of a boolean 25 times as fast as one device may."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        await stranger.say_at_once("wot/flood/flow", [b"%d" % number for number in range(200)])
+        await stranger.say_at_once("wot/flood/wet", [b"true", b"false"] * 100)
+
+
+async def _records(stranger: Stranger, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        # Of what arrives at once only the first message is within the device's rate.
+        await stranger.say_at_once("wot/flood/flow", [_RECORDS] * 10)
+        await stranger.say_at_once("wot/flood/flow", [_TOO_MANY_RECORDS] * 10)
+
+
+async def _topics(stranger: Stranger, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < until:
+        number += 1
+        await stranger.say(f"wot/{number}{_LONG}/td", b"no description")
+
+
+async def _changes(stranger: Stranger, seconds: float) -> None:
+    """Describe one device anew, again and again."""
+    until = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < until:
+        number += 1
+        await stranger.say("wot/flood/td", orjson.dumps(description("flood", f"Flood {number}")), retain=True)
+
+
+async def _descriptions(stranger: Stranger, count: float) -> None:
+    """Retain ``count`` descriptions of 4 kB, each of another device."""
+    for number in range(int(count)):
+        payload = orjson.dumps({**description(f"new-{number}"), "padding": "x" * 4000})
+        await stranger.say(f"wot/new-{number}/td", payload, retain=True)
+
+
+async def _withdrawn(stranger: Stranger, count: float) -> None:
+    """Take the descriptions of many devices back: they would fill the places that garbage is to be looked at for."""
+    for number in range(int(count)):
+        await stranger.say(f"wot/new-{number}/td", b"", retain=True)
+
+
+async def _garbage(stranger: Stranger, count: float) -> None:
+    """Leave garbage behind that looks like descriptions, half of it at topics of 65 kB."""
+    for number in range(int(count) // 2):
+        await stranger.say(f"wot/garbage-{number}/td", _GARBAGE, retain=True)
+        await stranger.say(f"wot/{number}{_LONG}/td", b"no description", retain=True)
+
+
+async def _large(stranger: Stranger, megabytes: float) -> None:
+    await stranger.say("wot/flood/flow", b"1" * int(megabytes) * _MEGABYTE)
+
+
+FLOODS: Mapping[str, Callable[[Stranger, float], Awaitable[None]]] = {
+    "values": _values,
+    "records": _records,
+    "topics": _topics,
+    "changed": _changes,
+    "descriptions": _descriptions,
+    "withdrawn": _withdrawn,
+    "garbage": _garbage,
+    "large": _large,
+}
+"""What each does with its amount: seconds of the first four, else how many, or how many megabytes."""
+
+
+def description(name: str, title: str = "Flood") -> Mapping[str, Any]:
+    """Describe a device with a number and a boolean."""
+    base = f"mqtt://broker/wot/{name}"
+    return {
+        "title": title,
+        "properties": {
+            "flow": {"type": "number", "readOnly": True, "forms": [{"href": f"{base}/flow"}]},
+            "wet": {"type": "boolean", "readOnly": True, "forms": [{"href": f"{base}/wet"}]},
+        },
+    }
+
+
+async def _flood(kind: str, port: int, amount: float) -> int:
+    broker = BrokerOptions(host="127.0.0.1", port=port)
+    connection = await Connection.open(broker, client_id=f"flood-{kind}", on_message=_ignore)
+    stranger = Stranger(connection)
+    await connection.publish("wot/flood/td", orjson.dumps(description("flood")), retain=True)
+    await FLOODS[kind](stranger, amount)
+    connection.close()
+    return stranger.said
+
+
+def _ignore(connection: Connection, message: Message) -> None:
+    connection.acknowledge(message)
+
+
+def main() -> None:
+    """Read the arguments and flood."""
+    parser = argparse.ArgumentParser("process_cosmos_testbed.faults.flood", description=__doc__)
+    parser.add_argument("kind", choices=FLOODS)
+    parser.add_argument("--port", type=int, required=True, help="the broker's")
+    parser.add_argument("--amount", type=float, required=True, help="seconds, messages or megabytes")
+    arguments = parser.parse_args()
+    sys.stdout.write(f"{asyncio.run(_flood(arguments.kind, arguments.port, arguments.amount))}\n")
+
+
+if __name__ == "__main__":
+    main()

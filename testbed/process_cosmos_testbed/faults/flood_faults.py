@@ -1,0 +1,175 @@
+"""Faults of strangers and harmful sites: connections, bodies and batches by the thousand, while others go on."""
+
+import asyncio
+import os
+import resource
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+import aiohttp
+import orjson
+
+from process_cosmos_gateway.contract.cloud import EPOCH_HEADER, TOKEN_HEADER
+from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE, site_source
+from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
+from process_cosmos_gateway.contract.pairing import parse_line
+from process_cosmos_gateway.destinations.cloud import Credentials
+from process_cosmos_gateway.destinations.enrolment import enrol
+from process_cosmos_testbed.processes import ManagedProcess, run_once
+from process_cosmos_testbed.testbed import FaultError, serves
+
+from .bounds import QUICK_PATIENCE, Bounds, Waits
+from .fault import Fault, Scale
+from .harmful import BATCHES
+from .site import Site
+
+OF_THE_GATEWAY = ("half open", "mute", "slow", "packed")
+OF_THE_CLOUD = (*OF_THE_GATEWAY, "codeless")
+
+PROOF: Mapping[str, str] = {"packed": "200", "codeless": "403", **dict.fromkeys(BATCHES, "200"), "quotes": "413"}
+"""The status that is documented for what a flood asks for; those that ask for nothing prove that they connected."""
+
+NEIGHBOUR_SECONDS = 0.5
+"""For another site's batch."""
+
+NEWCOMER_SECONDS = 1.5
+"""For the health, on a new connection: one that finds the queue full is announced again after a second (RFC 6298)."""
+
+FEW_DESCRIPTORS = 256
+_EVERY = 0.05
+_ANEW_EVERY = 0.25
+_HARMFUL_SITES = 2
+
+
+async def floods(site: Site, scale: Scale) -> None:
+    """F29: strangers and harmful sites flood gateway and endpoint; alarms and other sites go on as before."""
+    seconds = scale.of(1.5, 30.0)
+    bounds = Bounds(site, scale.of(QUICK_PATIENCE, 1.0))
+    async with site.traffic(rate=10, keys=2):
+        async with bounds.held("gateway no flood"):
+            await asyncio.sleep(seconds)
+        for kind in OF_THE_GATEWAY:
+            await _flood(bounds, site.gateway, kind, seconds, "--path", "/v1/pair")
+        site.descriptors = FEW_DESCRIPTORS
+        await site.restart_gateway()
+        most = resource.prlimit(site.gateway.pid, resource.RLIMIT_NOFILE)
+        site.prove("few descriptors", most == (FEW_DESCRIPTORS, FEW_DESCRIPTORS))
+        await _flood(bounds, site.gateway, "half open", seconds, label=" with few descriptors")
+        site.descriptors = 0
+        await site.restart_gateway()
+        await _beside_neighbour(bounds, OF_THE_CLOUD, seconds)
+        # Memory that strangers took is not given back: it would be judged as that of the sites.
+        await site.cloud.stop()
+        await site.start_cloud()
+        certificates = [await _certificate(site) for _ in range(_HARMFUL_SITES)]
+        await _beside_neighbour(bounds, BATCHES, seconds, *certificates)
+    bounds.judge()
+
+
+async def _beside_neighbour(bounds: Bounds, kinds: Iterable[str], seconds: float, *more: str) -> None:
+    """Flood the endpoint in several ways while another site goes on."""
+    async with neighbour(bounds.site) as other:
+        for kind in kinds:
+            with other.judged(bounds, kind):
+                await _flood(bounds, bounds.site.cloud, kind, seconds, *more)
+
+
+async def _flood(bounds: Bounds, part: ManagedProcess, kind: str, seconds: float, *more: str, label: str = "") -> None:
+    """Flood one part, and judge what it takes and whether newcomers are still served."""
+    site, name = bounds.site, f"{part.name} {kind}{label}"
+    port = site.gateway_port if part is site.gateway else site.cloud_port
+    flood = ("-m", "process_cosmos_testbed.faults.strangers", kind, str(port), str(seconds), *more)
+    newcomers = Waits()
+    async with bounds.held(name, part), asyncio.TaskGroup() as group:
+        asking = group.create_task(_ask_anew(port, newcomers))
+        strikes = orjson.loads(await run_once(sys.executable, *flood, limit=seconds + 60))
+        asking.cancel()
+    proof = PROOF.get(kind, "opened")
+    site.prove(f"{name}: {proof}", strikes.pop(proof, 0))
+    if strange := strikes.keys() - {"opened"}:
+        bounds.over.append(f"{name}: replies {', '.join(sorted(strange))}")
+    bounds.check_waits(f"newcomer {name}", newcomers.until_now(), NEWCOMER_SECONDS)
+
+
+async def _ask_anew(port: int, waits: Waits) -> None:
+    """Ask for the health on new connections, until cancelled; a newcomer who is thrown out tries again."""
+    while True:
+        with waits.one():
+            while not await serves(f"https://127.0.0.1:{port}/health"):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(_EVERY)
+        await asyncio.sleep(_ANEW_EVERY)
+
+
+async def _enrol(site: Site, name: Ulid) -> Credentials:
+    code = await site.command_of_cloud("code", "--url", f"https://127.0.0.1:{site.cloud_port}")
+    return await enrol(parse_line(code), name)
+
+
+async def _certificate(site: Site) -> str:
+    """Enrol a site of its own at the endpoint; return the option that leads to its key and certificate."""
+    name = _ulids()
+    credentials = await _enrol(site, name)
+    file = site.folder / f"{name}.pem"
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as opened:
+        opened.write(credentials.key + credentials.certificate)
+    return f"--certificate={file}"
+
+
+_ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)
+
+
+@dataclass
+class Neighbour:
+    """Another site at the same endpoint. ``waits``: what each of its batches took."""
+
+    url: str
+    site: Ulid
+    http: aiohttp.ClientSession
+    token: str | None = None
+    waits: Waits = field(default_factory=Waits)
+
+    async def send(self) -> None:
+        """Send a batch of one event."""
+        event = {"specversion": "1.0", "id": _ulids(), "source": site_source(self.site), "type": "lab.neighbour.v1"}
+        headers = {"Content-Type": BATCH_CONTENT_TYPE, EPOCH_HEADER: self.site}
+        if self.token is not None:
+            headers[TOKEN_HEADER] = self.token
+        with self.waits.one():
+            async with self.http.post(f"{self.url}/v1/events", data=orjson.dumps([event]), headers=headers) as reply:
+                receipt = await reply.json()
+                if reply.status != HTTPStatus.OK:
+                    raise FaultError(f"the endpoint replied {reply.status} to a neighbour: {receipt}")
+        self.token = receipt["token"]
+
+    async def run(self) -> None:
+        """Send one event every ``_EVERY`` seconds. Ends only by cancellation."""
+        while True:
+            await self.send()
+            await asyncio.sleep(_EVERY)
+
+    @contextmanager
+    def judged(self, bounds: Bounds, name: str) -> Iterator[None]:
+        """Judge the batches inside the block, also one that is still on its way at its end."""
+        self.waits.over.clear()
+        yield
+        bounds.check_waits(f"neighbour {name}", self.waits.until_now(), NEIGHBOUR_SECONDS)
+
+
+@asynccontextmanager
+async def neighbour(site: Site) -> AsyncIterator[Neighbour]:
+    """Let another site send to the endpoint inside the block."""
+    name = _ulids()
+    credentials = await _enrol(site, name)
+    connector = aiohttp.TCPConnector(ssl=credentials.tls(), limit=1)
+    async with aiohttp.ClientSession(connector=connector) as http, asyncio.TaskGroup() as group:
+        other = Neighbour(f"https://127.0.0.1:{site.cloud_port}", name, http)
+        running = group.create_task(other.run())
+        yield other
+        running.cancel()
+
+
+FAULTS = (Fault(name="F29", sentence="connections, bodies and batches by the thousand", play=floods),)

@@ -1,0 +1,110 @@
+"""Faults of load: a million events waiting, producers faster than the link, a storm of reconnections."""
+
+import asyncio
+import contextlib
+import ssl
+import sys
+import time
+
+from process_cosmos_gateway.contract.destinations import EventKind, Priority
+from process_cosmos_testbed.ledger import Item
+from process_cosmos_testbed.processes import run_once, until
+from process_cosmos_testbed.virtual_devices.sensors import NumberedSensor
+
+from .fault import Fault, Scale
+from .site import CLOUD, Site
+
+_FILL_SECONDS = 3600.0
+_DRAIN_SECONDS = 1200.0
+_READINGS = 100
+_PAUSE = 0.1
+_LINK = 100_000.0
+"""Bits a second; the readings of two devices are about a million."""
+_STORM = 60
+_ROOM = {"outbox_change_mb": 10_000}
+"""Ten million events are more than the outbox keeps by itself."""
+
+
+async def millions(site: Site, scale: Scale) -> None:
+    """F12: so many events wait: the start takes no longer for it, and the oldest drain."""
+    site.destinations = (CLOUD,)
+    await site.set_webhook(kinds=(EventKind.ALERT,))
+    for waiting in scale.of((10_000,), (1_000_000, 10_000_000)):
+        await _fill_and_drain(site, waiting, scale.of(2_000, 100_000))
+
+
+async def _fill_and_drain(site: Site, waiting: int, judged: int) -> None:
+    """Queue ``waiting`` events for the cloud endpoint, start, and let the first ``judged`` drain, and what is older."""
+    device = f"wot/filled-{waiting}"
+    site.to_cloud.refuse()
+    await site.gateway.stop()
+    begun = time.monotonic()
+    fill = ("-m", "process_cosmos_testbed.faults.fill", site.database.parent, str(waiting))
+    await run_once(sys.executable, *fill, "--judged", str(judged), "--device", device, limit=_FILL_SECONDS)
+    site.figures[f"filled_per_s_{waiting}"] = round(waiting / (time.monotonic() - begun))
+    for number in range(1, judged + 1):
+        item = Item(Priority.CHANGE, device, number)
+        site.ledger.attempt(item, begun)
+        site.ledger.acknowledge(item, begun)
+    site.figures[f"start_seconds_{waiting}"] = round(await site.start_gateway(), 2)
+    site.figures[f"start_rss_mb_{waiting}"] = site.resident_megabytes()
+    site.prove("events waiting at the start", waiting)
+    site.heal()
+    await site.tell_machine("time", "skip", 31)
+    arrived, begun = site.events_at_cloud, time.monotonic()
+    last = Item(Priority.CHANGE, device, judged)
+    await until(lambda: last in site.ledger.there[CLOUD], "end of the drain", _DRAIN_SECONDS, every=0.01)
+    drained = site.events_at_cloud - arrived
+    site.figures[f"drained_{waiting}"] = drained
+    site.figures[f"drained_per_s_{waiting}"] = round(drained / (time.monotonic() - begun))
+    site.figures[f"drain_rss_mb_{waiting}"] = site.resident_megabytes()
+
+
+async def flood(site: Site, scale: Scale) -> None:
+    """F27: readings ten times faster than the link, alarms among them; then everybody connects again at once."""
+    sensors = await site.add_sensors(2)
+    site.to_cloud.bandwidth(_LINK)
+    site.to_webhook.bandwidth(_LINK)
+    before = len(site.ledger.attempts)
+    async with site.traffic(rate=5, keys=1), asyncio.TaskGroup() as group:
+        pouring = [group.create_task(_pour(sensor)) for sensor in sensors]
+        await asyncio.sleep(scale.of(3.0, 120.0))
+        await site.until_struck("readings waiting after the flood", lambda: len(site.waiting_at(CLOUD)))
+        for task in pouring:
+            task.cancel()
+        site.figures["items_of_the_flood"] = len(site.ledger.attempts) - before
+        site.figures["alarm_slowest_seconds"] = round(site.ledger.slowest(Priority.URGENT), 2)
+        await _storm(site)
+    site.figures["rss_mb"] = site.resident_megabytes()
+
+
+async def _pour(sensor: NumberedSensor) -> None:
+    while True:
+        await sensor.measure(_READINGS)
+        await asyncio.sleep(_PAUSE)
+
+
+async def _storm(site: Site) -> None:
+    """Let the cloud endpoint fall and come back while many connect to it at the same moment."""
+    await site.cloud.kill()
+    for proxy in (site.to_cloud, site.to_webhook, site.to_broker):
+        proxy.reset()
+    await site.start_cloud()
+    context = ssl.create_default_context(cafile=site.folder / "cloud" / "ca.pem")
+    connected = await asyncio.gather(*(_knock(site.cloud_port, context) for _ in range(_STORM)))
+    site.prove("connections of the storm", sum(connected))
+
+
+async def _knock(port: int, context: ssl.SSLContext) -> bool:
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(20):
+            _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+            writer.close()
+            return True
+    return False
+
+
+FAULTS = (
+    Fault(name="F12", sentence="a million events waiting, and ten", play=millions, own_site=True, settings=_ROOM),
+    Fault(name="F27", sentence="producers faster than the link, a storm of reconnections", play=flood),
+)

@@ -1,0 +1,173 @@
+"""Faults of the network: slow, lossy, narrow, away, flapping, one-way."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from process_cosmos_testbed.processes import until
+from process_cosmos_testbed.proxy import FaultProxy
+from process_cosmos_testbed.replies import page
+from process_cosmos_testbed.webhook_receiver import WEBHOOK
+
+from .fault import Fault, Scale
+from .site import CLOUD, Site
+
+_MINUTE = 60.0
+_STEP = 30.0
+_HOUR = 3600.0
+
+
+async def links(site: Site, scale: Scale) -> None:
+    """F13: LAN; 3G; satellite; bad Wi-Fi; 32 kbit/s."""
+    profiles = {
+        "3G": (0.1, 0.01, 0.0, None),
+        "satellite": (0.6, 0.05, 0.02, None),
+        "Wi-Fi with 5 % loss": (0.005, 0.005, 0.05, None),
+        "Wi-Fi with 20 % loss": (0.005, 0.005, 0.20, None),
+        "32 kbit/s": (0.05, 0.0, 0.0, 32_000.0),
+    }
+    proxies = (site.to_cloud, site.to_webhook)
+    async with site.traffic(rate=4, keys=2):
+        for name, (latency, jitter, loss, bits) in profiles.items():
+            before = _squeezed(site)
+            for proxy in proxies:
+                proxy.latency(latency, jitter)
+                proxy.loss(loss)
+                proxy.bandwidth(bits)
+            await asyncio.sleep(scale.of(1.2, 30.0))
+            await site.until_struck(name, partial(_squeezed, site), before=before)
+            if loss:
+                await site.until_struck("packets lost", lambda: sum(proxy.counts.lost_packets for proxy in proxies))
+
+
+def _squeezed(site: Site) -> int:
+    counts = [proxy.counts for proxy in (site.to_cloud, site.to_webhook)]
+    return sum(count.delayed + count.lost_packets + count.throttled for count in counts)
+
+
+async def outages(site: Site, scale: Scale) -> None:
+    """F14: 5 minutes on and 5 off, 10/10, 15/15, 30/30, and 7 days, compressed: time is left out in steps."""
+    async with site.traffic(rate=10, keys=2):
+        for minutes in (5, 10, 15, 30):
+            for _ in range(scale.of(1, 4)):
+                await _outage(site, minutes * _MINUTE, _STEP)
+                await _pass_by(site, minutes * _MINUTE, _STEP * 2)
+        await _outage(site, 7 * 24 * _HOUR, scale.of(6 * _HOUR, _HOUR / 2))
+
+
+async def _outage(site: Site, seconds: float, step: float) -> None:
+    """Let nothing through for ``seconds`` of the gateway's time."""
+    proxies = (site.to_cloud, site.to_webhook)
+    refused = sum(proxy.counts.refused for proxy in proxies)
+    for proxy in proxies:
+        proxy.refuse()
+    await _pass_by(site, seconds, step)
+    await site.until_struck(
+        f"tries refused in {seconds / _MINUTE:.0f} minutes",
+        lambda: sum(proxy.counts.refused for proxy in proxies),
+        before=refused,
+        skip=step,
+    )
+    for proxy in proxies:
+        proxy.heal()
+
+
+async def _pass_by(site: Site, seconds: float, step: float) -> None:
+    for _ in range(int(seconds / step)):
+        await site.tell_machine("time", "skip", step)
+        await asyncio.sleep(0.02)
+
+
+async def flapping(site: Site, scale: Scale) -> None:
+    """F15: links that come and go; connections that lead nowhere; requests that arrive, replies that do not."""
+    ways = (site.to_cloud, site.to_webhook, site.to_broker)
+    async with site.traffic():
+        for _ in range(scale.of(5, 40)):
+            for proxy in ways:
+                proxy.refuse()
+            await asyncio.sleep(site.random.uniform(*scale.of((0.1, 0.4), (1.0, 5.0))))
+            site.heal()
+            await asyncio.sleep(site.random.uniform(*scale.of((0.1, 0.4), (1.0, 5.0))))
+        site.prove("resets by flapping", sum(proxy.counts.resets for proxy in ways))
+        for name, strike in {"half-open": FaultProxy.half_open, "no replies": FaultProxy.swallow_replies}.items():
+            for _ in range(scale.of(1, 10)):
+                await _silence(site, name, strike)
+
+
+async def _silence(site: Site, name: str, strike: Callable[[FaultProxy], None]) -> None:
+    """Strike, let the gateway's patience run out, heal."""
+    ways = (site.to_cloud, site.to_webhook)
+    await site.until_flowing()
+    before = _swallowed(*ways)
+    for proxy in ways:
+        strike(proxy)
+    swallowed = partial(_swallowed, *ways)
+    await site.until_struck(f"pieces swallowed: {name}", swallowed, before=before)
+    await site.tell_machine("time", "skip", 25)
+    site.heal()
+    await asyncio.sleep(0.3)
+
+
+async def strange_ways(site: Site, scale: Scale) -> None:
+    """F16: black hole, RST, no DNS, captive portal, TLS that fails, a wrong host name; the broker stopped too."""
+    async with site.traffic(rate=10):
+        await _hole(site)
+        before = site.to_cloud.counts.resets
+        rounds = scale.of(3, 30)
+        while rounds > 0 or site.to_cloud.counts.resets == before:  # a connection may just be opening
+            for proxy in (site.to_cloud, site.to_webhook, site.to_broker):
+                proxy.reset()
+            await asyncio.sleep(0.1)
+            rounds -= 1
+        site.prove("resets", site.to_cloud.counts.resets - before)
+        site.receiver.misbehave = page
+        await until_link(site, WEBHOOK, "not_a_receiver")
+        site.prove("captive portal seen", site.receiver.misbehaviours)
+        site.heal()
+        await site.set_webhook("http://gateway-of-nowhere.invalid/hook")
+        await until_link(site, WEBHOOK, "name_unknown")
+        await site.set_webhook()
+        site.lead_cloud_to(site.receiver.port)
+        await until_link(site, CLOUD, "tls")
+        async with site.second_cloud("elsewhere.invalid") as port:
+            site.lead_cloud_to(port)
+            await site.tell_machine("time", "skip", 901)
+            await until_link(site, CLOUD, "identity_mismatch")
+        site.lead_cloud_to(site.cloud_port)
+        await site.tell_machine("time", "skip", 901)
+        await site.broker.stop()
+        site.prove("broker stopped", not site.broker.running)
+        await asyncio.sleep(0.5)
+        await site.start_broker()
+
+
+async def _hole(site: Site) -> None:
+    ways = {"cloud": site.to_cloud, "webhook": site.to_webhook, "broker": site.to_broker}
+    await site.until_flowing()
+    before = {name: _swallowed(proxy) for name, proxy in ways.items()}
+    for proxy in ways.values():
+        proxy.blackhole()
+    for name, proxy in ways.items():
+        what = f"pieces swallowed by a black hole before the {name}"
+        await site.until_struck(what, partial(_swallowed, proxy), before=before[name])
+    await site.tell_machine("time", "skip", 25)
+    site.heal()
+    await site.until_flowing()
+
+
+def _swallowed(*ways: FaultProxy) -> int:
+    return sum(proxy.counts.swallowed for proxy in ways)
+
+
+async def until_link(site: Site, name: str, reason: str) -> None:
+    """Return when the gateway says that a link is down for ``reason``; that proves the fault."""
+    await until(lambda: (link := site.link(name)) is not None and link.reason == reason, f"link that is {reason}")
+    site.prove(f"{name}: {reason}", 1)
+
+
+FAULTS = (
+    Fault(name="F13", sentence="slow, lossy and narrow links", play=links),
+    Fault(name="F14", sentence="outages from 5 minutes to 7 days, compressed", play=outages),
+    Fault(name="F16", sentence="black hole, RST, no DNS, captive portal, TLS failures", play=strange_ways),
+    Fault(name="F15", sentence="flapping, half-open connections, lost replies", play=flapping),
+)

@@ -1,0 +1,145 @@
+"""Faults of processes: killed, frozen, started again while nothing can be reached."""
+
+import asyncio
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+from process_cosmos_testbed.processes import ProcessFailedError, until
+from process_cosmos_testbed.webhook_receiver import WEBHOOK
+
+from .fault import Fault, Scale
+from .site import Site
+
+
+async def kill_at_random(site: Site, scale: Scale) -> None:
+    """F1: ``kill -9`` at random times, during accept, send and confirm."""
+    async with site.traffic():
+        for number in range(scale.of(3, 40)):
+            site.to_cloud.latency(site.random.choice([0.0, 0.02, 0.05]))
+            await asyncio.sleep(site.random.uniform(0.1, 0.5))
+            if number % 2:
+                site.to_webhook.swallow_replies()
+                await asyncio.sleep(0.05)
+            await site.kill_gateway()
+            site.to_webhook.heal()
+            await site.start_gateway()
+
+
+async def kill_twice(site: Site, scale: Scale) -> None:
+    """F2: ``kill -9`` once a transition is on disk, has arrived, or is being confirmed; again while it starts."""
+    async with site.traffic():
+        for _ in range(scale.of(1, 10)):
+            for moment in (_after_receipt, _after_arrival, _while_confirming):
+                await moment(site)
+                await site.kill_gateway()
+                starting = asyncio.ensure_future(site.start_gateway())
+                await asyncio.sleep(site.random.uniform(0.05, 0.3))
+                site.prove("kill -9 while it starts", await site.gateway.kill() == -signal.SIGKILL)
+                site.ledger.cuts.append(time.monotonic())
+                await asyncio.gather(starting, return_exceptions=True)
+                site.heal()
+                await site.start_gateway()
+
+
+async def _after_receipt(site: Site) -> None:
+    begun = site.home_assistant.receipts
+    await until(lambda: site.home_assistant.receipts > begun, "a receipt")
+
+
+async def _after_arrival(site: Site) -> None:
+    begun = len(site.ledger.arrivals[WEBHOOK])
+    await until(lambda: len(site.ledger.arrivals[WEBHOOK]) > begun, "an arrival")
+
+
+async def _while_confirming(site: Site) -> None:
+    site.to_cloud.swallow_replies()
+    site.to_webhook.swallow_replies()
+    await _after_arrival(site)
+
+
+async def freeze(site: Site, scale: Scale) -> None:
+    """F3: SIGSTOP, then SIGCONT."""
+    async with site.traffic(scale.of(20.0, 5.0)):
+        for seconds in scale.of((1.0, 2.0), (1.0, 5.0, 20.0, 60.0)):
+            site.gateway.signal(signal.SIGSTOP)
+            await asyncio.sleep(seconds)
+            site.prove("seen stopped", _state(site.gateway.pid) == "T")
+            site.gateway.signal(signal.SIGCONT)
+            await asyncio.sleep(1.0)
+
+
+def _state(pid: int) -> str:
+    """Return the process's state, as the kernel says it in one letter."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+async def restart_loop(site: Site, scale: Scale) -> None:
+    """F6: started again and again while no destination and no broker can be reached."""
+    async with site.traffic(rate=5):
+        for proxy in (site.to_cloud, site.to_webhook, site.to_broker):
+            proxy.refuse()
+        for number in range(scale.of(3, 20)):
+            if number % 2:
+                await site.kill_gateway()
+            else:
+                await site.gateway.stop()
+            before = _refused(site)
+            site.prove("starts without a network", await site.start_gateway() > 0)
+            await site.until_struck("connections refused", partial(_refused, site), before=before)
+
+
+def _refused(site: Site) -> int:
+    return site.to_cloud.counts.refused + site.to_webhook.counts.refused
+
+
+async def power_cut(site: Site, scale: Scale) -> None:
+    """F4: the power goes, and every write that was not synced is lost."""
+    await _cut_power(site, "none", scale.of(3, 25))
+
+
+async def torn_power_cut(site: Site, scale: Scale) -> None:
+    """F5: the power goes; of the writes that were not synced some are kept, torn at sectors and out of order."""
+    await _cut_power(site, "torn", scale.of(3, 25))
+
+
+async def _cut_power(site: Site, kept: str, times: int) -> None:
+    async with site.traffic():
+        for _ in range(times):
+            await asyncio.sleep(site.random.uniform(0.1, 0.4))
+            burst = site.home_assistant.new_alert()
+            for _ in range(100):
+                site.home_assistant.raise_alert(burst)
+            await site.cut_power(kept)
+            await site.start_gateway()
+
+
+async def newer_schema(site: Site, scale: Scale) -> None:
+    """F7: an older gateway meets a database with a newer schema and a full outbox: it refuses and changes nothing."""
+    async with site.traffic():
+        site.to_cloud.refuse()
+        site.to_webhook.refuse()
+        await asyncio.sleep(scale.of(1.0, 20.0))
+    await site.gateway.stop()
+    known = site.edit_schema(99)
+    before = site.database.read_bytes()
+    try:
+        await site.start_gateway()
+    except ProcessFailedError:
+        site.prove("starts refused", 1)
+    site.prove("database untouched", site.database.read_bytes() == before)
+    site.edit_schema(known)
+    site.heal()
+    await site.start_gateway()
+
+
+FAULTS = (
+    Fault(name="F1", sentence="kill -9 at random times", play=kill_at_random),
+    Fault(name="F2", sentence="kill -9 at state transitions, twice in a row", play=kill_twice),
+    Fault(name="F3", sentence="frozen, then continued", play=freeze),
+    Fault(name="F4", sentence="power cut: unsynced writes are lost", play=power_cut, disk=True),
+    Fault(name="F5", sentence="power cut: torn, reordered writes", play=torn_power_cut, disk=True),
+    Fault(name="F6", sentence="restart loop during an outage", play=restart_loop),
+    Fault(name="F7", sentence="a newer schema is refused and left alone", play=newer_schema),
+)

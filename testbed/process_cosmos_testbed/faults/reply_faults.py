@@ -1,0 +1,152 @@
+"""Faults of far sides: busy, broken, refusing some of what they are sent, losing their own confirmations."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
+
+import orjson
+from aiohttp import web
+
+from process_cosmos_testbed.arrivals import arrivals_of
+from process_cosmos_testbed.interceptor import Interceptor
+from process_cosmos_testbed.ledger import Ledger
+from process_cosmos_testbed.processes import until
+from process_cosmos_testbed.replies import Misbehave, Take, cut, dripping, status, truncated
+from process_cosmos_testbed.webhook_receiver import Receiver
+
+from .fault import Fault, Scale
+from .site import Site
+
+_PAUSE = 31.0
+_MOST_FORGED = 90
+"""Events of a batch: the endpoint refuses a batch as a whole that has more than 100 broken ones."""
+
+BOTH: Mapping[str, Misbehave] = {
+    "429 with Retry-After": status(429, headers={"Retry-After": "1"}),
+    "500 burst": status(500),
+    "every other 503": status(503, share=2),
+    "reply that drips": dripping,
+    "reply cut short": truncated,
+    "confirmation lost after the commit": cut,
+}
+"""What both kinds of destinations have to live through."""
+
+
+async def misbehaving(site: Site, scale: Scale) -> None:
+    """F17: 429, 500, 413, a poison item, slow and truncated bodies, a confirmation lost after the commit."""
+    async with site.interceptor() as interceptor, site.traffic(rate=10, keys=2):
+        for name, misbehave in BOTH.items():
+            await site.until_flowing()
+            site.receiver.misbehave = interceptor.misbehave = misbehave
+            fars: Mapping[str, Receiver | Interceptor] = {"webhook": site.receiver, "cloud": interceptor}
+            seen = {far_name: far.misbehaviours for far_name, far in fars.items()}
+            await asyncio.sleep(scale.of(0.5, 5.0))
+            for far_name, far in fars.items():
+                struck = partial(_misbehaviours, far)
+                await site.until_struck(f"{far_name}: {name}", struck, before=seen[far_name], skip=_PAUSE)
+            await site.tell_machine("time", "skip", _PAUSE)
+            await asyncio.sleep(scale.of(0.3, 5.0))
+            site.receiver.misbehave = interceptor.misbehave = None
+        await _too_long(site, interceptor)
+        await _poison(site)
+    site.heal()
+    await site.send_again()
+
+
+def _misbehaviours(far: Receiver | Interceptor) -> int:
+    return far.misbehaviours
+
+
+async def _too_long(site: Site, interceptor: Interceptor) -> None:
+    """Refuse batches of more than three events as too long; shorter ones pass."""
+    await site.until_flowing()
+    before = interceptor.misbehaviours
+    interceptor.misbehave = status(413, choose=lambda body: len(orjson.loads(body)) > 3)  # noqa: PLR2004 - any few
+    burst = site.home_assistant.new_alert()
+    for _ in range(50):
+        site.home_assistant.raise_alert(burst)
+    await site.until_struck("cloud: 413", lambda: interceptor.misbehaviours, before=before, skip=_PAUSE)
+    interceptor.misbehave = None
+
+
+async def _poison(site: Site) -> None:
+    """Let the webhook refuse one event for good, again and again; the others pass."""
+    await site.until_flowing()
+    refused: set[str] = set()
+
+    async def refuse_one(_: web.Request, body: bytes, __: Take) -> web.StreamResponse | None:
+        event = orjson.loads(body)
+        if not refused:
+            refused.add(event["id"])
+        if event["id"] not in refused:
+            return None
+        site.ledger.refused |= {arrival.item for arrival in arrivals_of(event, fresh=True)}
+        return web.Response(status=422)
+
+    site.receiver.misbehave = refuse_one
+    await site.until_struck("webhook: 422 for one event", lambda: len(refused), skip=_PAUSE)
+    await asyncio.sleep(0.5)
+    site.receiver.misbehave = None
+
+
+def _receipt_of(batch: bytes, reply: web.Response) -> web.Response:
+    """Return ``reply`` with the digest of the ``batch`` that the gateway sent: it believes no receipt of another."""
+    if reply.status != HTTPStatus.OK or not isinstance(reply.body, bytes):
+        return reply
+    receipt = orjson.loads(reply.body)
+    receipt["batch"] = hashlib.sha256(batch).hexdigest()
+    return web.Response(headers=reply.headers, body=orjson.dumps(receipt))
+
+
+def _set_aside(site: Site) -> int:
+    return 0 if site.home_assistant.status is None else site.home_assistant.status.rejected
+
+
+@dataclass
+class Forger:
+    """Forges every third event of a batch on its way, so that the endpoint refuses it and takes the others.
+
+    ``forged``: the ids of those that it has refused. A batch that is refused as a whole comes again.
+    """
+
+    ledger: Ledger
+    forward: Callable[[web.Request, bytes], Awaitable[web.Response]]
+    forged: set[str] = field(default_factory=set)
+    seen: int = 0
+
+    async def answer(self, request: web.Request, body: bytes, _: Take) -> web.StreamResponse:
+        """Pass a batch on with forged events in it, and return the receipt."""
+        events = orjson.loads(body)
+        chosen = [event for place, event in enumerate(events, self.seen + 1) if place % 3 == 0][:_MOST_FORGED]
+        self.seen += len(events)
+        items = {arrival.item for event in chosen for arrival in arrivals_of(event, fresh=True)}
+        for event in chosen:
+            event["source"] = "/sites/somebody-else"
+        reply = await self.forward(request, orjson.dumps(events))
+        if reply.status == HTTPStatus.OK:
+            self.ledger.refused |= items
+            self.forged.update(event["id"] for event in chosen)
+        return _receipt_of(body, reply)
+
+
+async def in_part(site: Site, scale: Scale) -> None:
+    """F18: of the events sent the cloud endpoint refuses every third and takes the others."""
+    before = _set_aside(site)
+    async with site.interceptor() as interceptor:
+        forger = Forger(site.ledger, interceptor.forward)
+        async with site.traffic(rate=30):
+            interceptor.misbehave = forger.answer
+            await asyncio.sleep(scale.of(2.0, 30.0))
+            await site.until_struck("events refused within a batch", lambda: len(forger.forged))
+            interceptor.misbehave = None
+        await until(lambda: _set_aside(site) - before >= len(forger.forged), "the refused events to be set aside")
+    await site.send_again()
+
+
+FAULTS = (
+    Fault(name="F17", sentence="busy and broken far sides, poison, lost confirmations", play=misbehaving),
+    Fault(name="F18", sentence="a batch accepted in part", play=in_part),
+)

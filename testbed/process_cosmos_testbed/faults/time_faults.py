@@ -1,0 +1,57 @@
+"""Faults of time and of settings: clocks that jump, configurations that are pushed anew."""
+
+import asyncio
+
+from process_cosmos_gateway.contract.destinations import SetWebhook
+from process_cosmos_testbed.webhook_receiver import WEBHOOK
+
+from .fault import Fault, Scale
+from .site import KINDS, Site
+
+_HOUR = 3600.0
+_YEAR = 365 * 24 * _HOUR
+
+
+async def clock_jumps(site: Site, scale: Scale) -> None:
+    """F19: the wall clock jumps by hours and years, backwards during an outage too; readings come from the future."""
+    async with site.traffic():
+        site.sensors[-1].clock_wrong_by = 10 * _YEAR
+        for jump in (_HOUR, -_HOUR, 10 * _YEAR, -10 * _YEAR):
+            await _jump(site, jump)
+            await asyncio.sleep(scale.of(0.5, 5.0))
+        site.to_cloud.refuse()
+        site.to_webhook.refuse()
+        for jump in (-_HOUR, -10 * _YEAR):
+            await _jump(site, jump)
+            await asyncio.sleep(0.5)
+            await site.kill_gateway()  # it starts with the right time again: forwards, from its own point of view
+            await site.start_gateway()
+    site.prove("readings from the future", sum(at > site.now() + _YEAR for at in site.ledger.times.values()))
+
+
+async def _jump(site: Site, seconds: float) -> None:
+    before = await site.tell_machine("time", "now")
+    await site.tell_machine("time", "shift", seconds)
+    after = await site.tell_machine("time", "now")
+    site.prove(f"jumps of {seconds / _HOUR:+.0f} h", abs(after - before - seconds) < 60)  # noqa: PLR2004 - a slow machine
+
+
+async def pushed_again(site: Site, scale: Scale) -> None:
+    """F26: settings equal to the current ones are pushed, then others; the events that are queued stay queued."""
+    async with site.traffic():
+        site.to_webhook.refuse()
+        site.to_cloud.refuse()
+        for number in range(scale.of(2, 10)):
+            await site.until_struck(
+                "events queued at a push of the same settings", lambda: len(site.waiting_at(WEBHOOK))
+            )
+            await site.set_webhook()
+            url = f"http://127.0.0.1:{site.to_webhook.port}/hook?number={number}"
+            site.prove("events queued at a push of other settings", len(site.waiting_at(WEBHOOK)))
+            await site.home_assistant.request(SetWebhook(id=f"other-{number}", name=WEBHOOK, url=url, kinds=KINDS))
+
+
+FAULTS = (
+    Fault(name="F19", sentence="clocks that jump, readings from the future", play=clock_jumps, own_site=True),
+    Fault(name="F26", sentence="settings pushed anew, equal and changed", play=pushed_again),
+)

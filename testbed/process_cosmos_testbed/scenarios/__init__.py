@@ -1,0 +1,1 @@
+"""Scenarios on the whole product, each with a real Home Assistant."""

@@ -1,0 +1,188 @@
+"""Virtual Things: each has a connection of its own, a retained Thing Description, and a last will.
+
+A VirtualDevice named ``leak-kitchen`` lives below ``wot/leak-kitchen/``: its description at ``td``, its availability
+(``online``, by last will ``offline``) at ``availability``, properties at ``properties/<name>`` (retained; writes at
+``properties/<name>/writeproperty``), device events at ``events/<name>``. It connects again by itself, then reports all
+its values, and sends again what the broker has not confirmed.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import orjson
+
+from process_cosmos_gateway.contract.devices import Value
+from process_cosmos_gateway.devices.mqtt.connection import Connection, Message, Will
+from process_cosmos_gateway.devices.mqtt.errors import MqttError
+from process_cosmos_gateway.devices.options import BrokerOptions
+
+_RETRY_SECONDS = 0.5
+
+type Json = Mapping[str, Any]
+
+
+class VirtualDevice:
+    """A virtual device; use it with ``async with``: it runs inside the block, and is unplugged at its end.
+
+    ``connected``: set while the broker is there. ``cut_off``: monotonic time since when it is not, else None.
+    """
+
+    def __init__(self, broker: BrokerOptions, name: str, title: str | None = None) -> None:
+        """Name it; ``name`` is one level of a topic and unique at the broker."""
+        self.broker = broker
+        self.name = name
+        self.title = title or name
+        self.topic = f"wot/{name}"
+        self.connected = asyncio.Event()
+        self.cut_off: float | None = time.monotonic()
+        self.values: dict[str, Value] = {}
+        self._connection: Connection | None = None
+        self._runner: asyncio.Task[None] | None = None
+
+    # What a kind of VirtualDevice says of itself.
+
+    def properties(self) -> Mapping[str, Json]:
+        """Return the description's properties, without their forms."""
+        return {}
+
+    def events(self) -> Mapping[str, Json]:
+        """Return the description's device events, without their forms."""
+        return {}
+
+    def written(self, name: str, value: Value) -> None:
+        """Take a value somebody wrote to a property."""
+
+    async def live(self) -> None:
+        """Do what the VirtualDevice does by itself, until cancelled."""
+
+    # What a VirtualDevice does.
+
+    def description(self) -> Json:
+        """Return the Thing Description (W3C WoT TD 1.1, with this project's word for the availability)."""
+        return {
+            "@context": [
+                "https://www.w3.org/2022/wot/td/v1.1",
+                {"cosmos": "https://github.com/process-cosmos/process-cosmos/wire#"},
+            ],
+            "id": f"urn:process-cosmos:lab:{self.name}",
+            "title": self.title,
+            "securityDefinitions": {"none": {"scheme": "nosec"}},
+            "security": "none",
+            "cosmos:availability": {"href": self._href("availability")},
+            "properties": {
+                name: {**said, "forms": self._property_forms(name, writable=not said.get("readOnly", False))}
+                for name, said in self.properties().items()
+            },
+            "events": {
+                name: {**said, "forms": [{"href": self._href(f"events/{name}"), "op": "subscribeevent"}]}
+                for name, said in self.events().items()
+            },
+        }
+
+    async def report(self, name: str, value: Value) -> None:
+        """Publish a property's value, retained; return when the broker has confirmed it."""
+        self.values[name] = value
+        await self.publish(f"properties/{name}", orjson.dumps(value), retain=True)
+
+    async def emit(self, event: str, value: Value | None = None) -> None:
+        """Publish a device event; return when the broker has confirmed it."""
+        await self.publish(f"events/{event}", orjson.dumps(value))
+
+    async def publish(self, path: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish below the device's topic with QoS 1; return when the broker has confirmed, however late that is."""
+        while True:
+            await self.connected.wait()
+            if (connection := self._connection) is not None:
+                try:
+                    await connection.publish(f"{self.topic}/{path}", payload, retain=retain)
+                except MqttError:
+                    if connection.alive:
+                        raise
+                else:
+                    return
+            self.connected.clear()
+
+    async def vanish(self) -> None:
+        """Lose the connection as by a power cut (the broker publishes the last will); it comes back by itself."""
+        if self._connection is not None:
+            self._connection.drop()
+
+    async def until(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
+        """Wait until ``condition`` holds; raise ``TimeoutError`` if it does not in time."""
+        async with asyncio.timeout(seconds):
+            while not condition():  # noqa: ASYNC110 - the condition may be about anything
+                await asyncio.sleep(0.005)
+
+    async def __aenter__(self) -> Self:
+        """Plug it in; it connects by itself as soon as it can (``await thing.connected.wait()``)."""
+        self._runner = asyncio.create_task(self._run(), name=f"lab {self.name}")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Say goodbye: the description stays, the availability becomes ``offline``."""
+        if self._connection is not None and self._connection.alive:
+            with contextlib.suppress(MqttError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._connection.publish(f"{self.topic}/availability", b"offline", retain=True)
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.gather(self._runner, return_exceptions=True)
+
+    async def withdraw(self) -> None:
+        """Take the description back, and all that is retained: the device is gone for good."""
+        for path in ("td", "availability", *(f"properties/{name}" for name in self.properties())):
+            await self.publish(path, b"", retain=True)
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.live())
+            while True:
+                with contextlib.suppress(MqttError):
+                    await self._stay_connected()
+                self.cut_off = self.cut_off or time.monotonic()
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _stay_connected(self) -> None:
+        connection = await Connection.open(
+            self.broker,
+            client_id=f"lab-{self.name}",
+            on_message=self._received,
+            will=Will(topic=f"{self.topic}/availability", payload=b"offline"),
+        )
+        try:
+            self._connection = connection
+            await connection.subscribe([f"{self.topic}/properties/{name}/writeproperty" for name in self._writable()])
+            await connection.publish(f"{self.topic}/td", orjson.dumps(self.description()), retain=True)
+            await connection.publish(f"{self.topic}/availability", b"online", retain=True)
+            for name, value in tuple(self.values.items()):
+                await connection.publish(f"{self.topic}/properties/{name}", orjson.dumps(value), retain=True)
+            self.cut_off = None
+            self.connected.set()
+            await connection.ended()
+        finally:
+            self.connected.clear()
+            self._connection = None
+            connection.close()
+
+    def _received(self, connection: Connection, message: Message) -> None:
+        connection.acknowledge(message)
+        for name in self._writable():
+            if message.topic == f"{self.topic}/properties/{name}/writeproperty":
+                with contextlib.suppress(orjson.JSONDecodeError):
+                    self.written(name, orjson.loads(message.payload))
+
+    def _writable(self) -> list[str]:
+        return [name for name, said in self.properties().items() if not said.get("readOnly", False)]
+
+    def _property_forms(self, name: str, *, writable: bool) -> list[Json]:
+        path = f"properties/{name}"
+        forms: list[Json] = [{"href": self._href(path), "op": ["readproperty", "observeproperty"]}]
+        if writable:
+            forms.append({"href": self._href(f"{path}/writeproperty"), "op": "writeproperty"})
+        return forms
+
+    def _href(self, path: str) -> str:
+        return f"mqtt://{self.broker.host}:{self.broker.port}/{self.topic}/{path}"

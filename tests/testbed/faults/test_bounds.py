@@ -1,0 +1,109 @@
+"""What the fault lab's bounds see: a peak of memory, a burst of log, an alarm nobody acknowledges."""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from process_cosmos_gateway.contract.destinations import Priority
+from process_cosmos_testbed.faults import bounds as sensor
+from process_cosmos_testbed.faults.bounds import Bounds
+from process_cosmos_testbed.faults.site import Site
+from process_cosmos_testbed.ledger import Item
+from process_cosmos_testbed.processes import ManagedProcess, until
+from process_cosmos_testbed.testbed import FaultError
+
+LARGE = 200_000_000
+PROGRAM = """
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGUSR1}})
+bytearray({before})
+print("up", flush=True)
+signal.sigwait({{signal.SIGUSR1}})
+bytearray({meanwhile})
+print("x" * {log}, flush=True)
+signal.pause()
+"""
+
+
+async def flooded(site: Site, part: ManagedProcess, *, before: int = 0, meanwhile: int = 0, log: int = 0) -> Bounds:
+    """Judge a program that takes memory and gives it back, before a flood or while it lasts, and writes to its log."""
+    bounds = Bounds(site, 1.0)
+    await part.start(sys.executable, "-c", PROGRAM.format(before=before, meanwhile=meanwhile, log=log))
+    try:
+        await until(lambda: part.log.stat().st_size, "the program")
+        async with bounds.held("flood", part):
+            begun = part.log.stat().st_size
+            part.signal(signal.SIGUSR1)
+            await until(lambda: part.log.stat().st_size > begun, "a line in the log")
+    finally:
+        await part.kill()
+    return bounds
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path, {})
+
+
+async def test_memory_that_was_given_back_before_the_end_of_a_flood_counts(site: Site) -> None:
+    bounds = await flooded(site, ManagedProcess("greedy", site.folder), meanwhile=LARGE)
+    with pytest.raises(FaultError, match="rss_mb flood: 2"):
+        bounds.judge()
+
+
+async def test_memory_that_was_given_back_before_the_flood_does_not_count(site: Site) -> None:
+    bounds = await flooded(site, ManagedProcess("modest", site.folder), before=LARGE)
+    bounds.judge()
+
+
+async def test_the_log_of_a_short_flood_is_judged_as_if_it_went_on_for_a_minute(site: Site) -> None:
+    bounds = await flooded(site, ManagedProcess("talkative", site.folder), log=500_000)
+    with pytest.raises(FaultError, match="log_mb_a_minute flood"):
+        bounds.judge()
+
+
+@pytest.fixture
+async def silent(site: Site) -> AsyncIterator[Site]:
+    """A site whose gateway runs and acknowledges nothing."""
+    await site.gateway.start("sleep", "60")
+    yield site
+    await site.gateway.kill()
+
+
+async def test_an_alarm_without_acknowledgement_has_waited_until_now(
+    silent: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensor, "_WAIT_SECONDS", 0.3)
+    bounds = Bounds(silent, 1.0)
+    urgent = silent.home_assistant.new_alert()
+    async with bounds.held("flood"):
+        for _ in range(3):
+            silent.home_assistant.raise_alert(urgent)
+        silent.ledger.acknowledge(Item(Priority.URGENT, urgent, 1), time.monotonic())
+    with pytest.raises(FaultError, match="alarm flood_p99_ms: 3"):
+        bounds.judge()
+
+
+async def test_an_alarm_that_is_acknowledged_after_the_flood_is_waited_for(silent: Site) -> None:
+    bounds = Bounds(silent, 1.0)
+    urgent = silent.home_assistant.new_alert()
+    later = partial(silent.ledger.acknowledge, Item(Priority.URGENT, urgent, 1))
+    async with bounds.held("flood"):
+        silent.home_assistant.raise_alert(urgent)
+        asyncio.get_running_loop().call_later(0.1, lambda: later(time.monotonic()))
+    bounds.judge()
+    assert 100 <= silent.figures["alarm flood_p99_ms"] < 200
+
+
+async def test_a_flood_without_an_alarm_has_judged_nothing(silent: Site) -> None:
+    bounds = Bounds(silent, 1.0)
+    async with bounds.held("flood"):
+        pass
+    with pytest.raises(FaultError, match="did not strike: waits judged: alarm flood"):
+        silent.judge()

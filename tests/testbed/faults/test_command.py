@@ -1,0 +1,124 @@
+"""The fault lab's command line, and what it says of faults that cannot be judged."""
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from process_cosmos_gateway.contract.destinations import Priority
+from process_cosmos_testbed.cli import main as lab
+from process_cosmos_testbed.faults import cli as command
+from process_cosmos_testbed.faults.fault import Fault, Scale
+from process_cosmos_testbed.faults.runner import Outcome, Runner, document
+from process_cosmos_testbed.faults.site import Site
+from process_cosmos_testbed.faults.soak import plot
+from process_cosmos_testbed.ledger import Row
+from process_cosmos_testbed.processes import ManagedProcess, until
+
+
+async def idle(site: Site, _: Scale) -> None:
+    """Do nothing, and say that something would have had to strike."""
+    site.prove("strikes", 0)
+
+
+IDLE = Fault(name="F1", sentence="nothing happens", play=idle)
+
+
+def test_a_fault_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        lab(["faults", "--only", "F99"])
+    assert "there is no F99" in capsys.readouterr().err
+
+
+def test_a_fault_that_does_not_strike_is_an_error_and_no_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "FAULTS", (IDLE,))
+    own = tmp_path / "options.toml"
+    own.write_text('data = "mine"\nport = 1\nlog_level = "debug"\n')
+    file = tmp_path / "faults.json"
+    assert lab(["faults", "--quick", "--seed", "1", "--options", str(own), "--json", str(file)]) == 1
+    result = json.loads(file.read_text())
+    assert (result["ok"], result["results"]) == (False, [])
+    assert "did not strike: strikes" in result["faults"][0]["error"]
+    assert "NOT JUDGED" in capsys.readouterr().out
+
+
+def test_a_copy_of_ones_own_settings_has_nothing_of_ones_own_folder_or_broker(tmp_path: Path) -> None:
+    own = tmp_path / "options.json"
+    own.write_text(json.dumps({"mqtt_password": "secret", "log_level": "debug"}))
+    assert command.settings(own) == {"log_level": "debug"}
+    assert command.settings(None) == {}
+
+
+@pytest.mark.parametrize("promise", ["lost", "unexpected", "duplicate_effects", "order_violations"])
+def test_one_broken_promise_fails_the_run(promise: str, capsys: pytest.CaptureFixture[str]) -> None:
+    row = Row(priority=Priority.URGENT)
+    setattr(row, promise, 1)
+    outcome = Outcome(fault="F1", sentence="", rows=(row,))
+    assert not document(1, [outcome])["ok"]
+    assert f"1 {promise}" in outcome.summary
+    assert "BROKEN" in outcome.summary
+
+
+def test_no_promise_broken_passes() -> None:
+    outcome = Outcome(fault="F1", sentence="", rows=(Row(priority=Priority.URGENT, ok=3),))
+    assert document(1, [outcome])["ok"]
+    assert outcome.summary == "held · urgent: 3 ok"
+
+
+async def test_a_site_serves_several_faults() -> None:
+    async def strike(site: Site, _: Scale) -> None:
+        site.prove("strikes", 1)
+
+    first, second = (Fault(name=name, sentence="", play=strike) for name in ("F1", "F2"))
+    runner = Runner(1, Scale(quick=True), {})
+    outcomes = await runner.play([first, second])
+    assert [outcome.held for outcome in outcomes] == [True, True]
+    assert outcomes[1].seconds < outcomes[0].seconds
+
+
+async def test_faults_that_are_played_at_a_time_are_told_in_their_order() -> None:
+    begun: list[str] = []
+    both = asyncio.Event()
+
+    async def strike(site: Site, _: Scale) -> None:
+        begun.append(site.folder.name)
+        if len(begun) == 2:
+            both.set()
+        await both.wait()
+        site.prove("strikes", 1)
+
+    async def strike_longer(site: Site, scale: Scale) -> None:
+        await strike(site, scale)
+        await asyncio.sleep(0.2)
+
+    first = Fault(name="F1", sentence="", play=strike_longer)
+    second = Fault(name="F2", sentence="", play=strike)
+    outcomes = await Runner(1, Scale(quick=True), {}, jobs=2).play([first, second])
+    assert [outcome.fault for outcome in outcomes] == ["F1", "F2"]
+    assert [outcome.held for outcome in outcomes] == [True, True]
+    assert len(set(begun)) == 2
+
+
+async def test_a_lab_that_is_ended_leaves_no_process_behind(tmp_path: Path) -> None:
+    lab = ManagedProcess("lab", tmp_path)
+    await lab.start(sys.executable, "-m", "process_cosmos_testbed", "faults", "--quick", "--only", "F3")
+
+    def children() -> list[str]:
+        return Path(f"/proc/{lab.pid}/task/{lab.pid}/children").read_text().split()
+
+    await until(lambda: len(children()) == 4, "broker, endpoint, its log and gateway")
+    started = children()
+    lab.signal(signal.SIGTERM)
+    assert await lab.wait(30) != 0
+    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_the_plot_shows_the_most_memory_and_the_time() -> None:
+    svg = plot([(0.0, 50.0), (60.0, 60.0)])
+    assert "at most 60 MB" in svg
+    assert "1.0 minutes" in svg
