@@ -41,7 +41,7 @@ async def async_setup_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> No
     register_site(hass, entry)
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     if coordinator:
-        coordinator.async_start()
+        coordinator.connection.async_start()
 
     async def update_workflow_issues(_: object) -> None:
         await workflow_update.async_update_issues(hass)
@@ -56,7 +56,7 @@ async def async_unload_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
     await hass.config_entries.async_unload_platforms_or_raise(entry, PLATFORMS)
     # Before the alerts, to which the connection hands messages until it is closed.
     if entry.runtime_data.coordinator:
-        await entry.runtime_data.coordinator.async_stop()
+        await entry.runtime_data.coordinator.connection.async_stop()
     await entry.runtime_data.alerts.async_stop()
     clear_all_issues(hass, entry)
 

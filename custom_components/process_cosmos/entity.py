@@ -50,7 +50,7 @@ class StatusEntity(SiteEntity):
     @override
     def available(self) -> bool:
         """Whether the gateway is connected and has sent its status."""
-        return self.coordinator.available and self.coordinator.status is not None
+        return self.coordinator.connection.available and self.coordinator.status is not None
 
     @override
     async def async_added_to_hass(self) -> None:
@@ -82,7 +82,11 @@ class DeviceEntity(Entity):
     def available(self) -> bool:
         """Whether the gateway is connected and the device is not known to be offline."""
         # None is unknown, as for devices that declare no availability; they count as available.
-        return self.coordinator.available and self.device_state is not None and self.device_state.online is not False
+        return (
+            self.coordinator.connection.available
+            and self.device_state is not None
+            and self.device_state.online is not False
+        )
 
     @override
     async def async_added_to_hass(self) -> None:
@@ -150,7 +154,7 @@ class PropertyEntity(DeviceEntity):
 
     async def async_write(self, value: Value) -> None:
         """Write ``value`` to the property; raise a coded ``HomeAssistantError`` on refusal or lost connection."""
-        await self.coordinator.async_request(
+        await self.coordinator.connection.async_request(
             WriteProperty(id=uuid.uuid4().hex, device=self.device_id, property=self.property_name, value=value)
         )
 

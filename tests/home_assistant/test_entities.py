@@ -287,7 +287,7 @@ async def test_a_write_without_a_connection_raises_at_once(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     await gateway.stop()
-    await until(lambda: not linked.runtime_data.coordinator.session)
+    await until(lambda: not linked.runtime_data.coordinator.connection.session)
     with pytest.raises(HomeAssistantError) as caught:
         await act(hass, "valve", "close_valve", WATER)
     assert caught.value.translation_key == "gateway_away"

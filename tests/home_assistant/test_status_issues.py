@@ -114,7 +114,7 @@ async def test_a_new_session_does_not_delete_the_issue_of_a_lasting_condition(
     await until(lambda: "storage_full" in shown(hass))
     coordinator = linked.runtime_data.coordinator
     await gateway.drop()
-    await until(lambda: gateway.sessions == 2 and coordinator.available)
+    await until(lambda: gateway.sessions == 2 and coordinator.connection.available)
     assert "storage_full" in shown(hass)
 
 
