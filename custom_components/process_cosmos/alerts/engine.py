@@ -33,9 +33,8 @@ from .model import Alert
 from .notification_results import NotificationResult
 from .notification_sender import NotificationSender
 from .recipient_selection import policy_of
-from .records import Acknowledged, Answered, Opened, Record, Recurred, Refused, Resolved, Updated
+from .records import Acknowledged, Answered, Opened, Record, Recurred, Refused, Resolved, Updated, alert_events
 from .scheduler import Scheduler
-from .transitions import kinds_of
 
 COMPACT_EVERY = timedelta(days=1)
 
@@ -329,9 +328,9 @@ class Alerts:
     def _on_durable(self, entries: Sequence[Entry[Record]]) -> None:
         for entry in entries:
             after = {alert.id: alert for alert in self._journal.alerts_after(entry.position)}
-            for alert_id, kind in kinds_of(entry.record).items():
-                if alert := after.get(alert_id):
-                    self._handle_change(AlertChange(kind=kind, alert=alert))
+            for event in alert_events(entry.record):
+                if alert := after.get(event.alert):
+                    self._handle_change(AlertChange(kind=event.kind, alert=alert))
         self.gateway_sync.send_new_records()
 
     def _handle_change(self, change: AlertChange) -> None:
