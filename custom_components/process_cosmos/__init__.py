@@ -2,7 +2,6 @@
 
 from homeassistant.components.automation import EVENT_AUTOMATION_RELOADED
 from homeassistant.config_entries import ConfigEntryState
-from homeassistant.const import CONF_URL
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers import device_registry as dr
@@ -35,7 +34,8 @@ async def async_setup_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> No
     """Set up a site: first alerts, which do not need the app, then the connection, which may take long."""
     alerts = Alerts(hass, entry)
     await alerts.async_start()
-    coordinator = CosmosCoordinator(hass, entry, alerts) if entry.data[CONF_URL] else None
+    access = GatewayAccess.from_entry_data(entry.data)
+    coordinator = CosmosCoordinator(hass, entry, alerts, access) if access else None
     entry.runtime_data = CosmosRuntime(alerts=alerts, coordinator=coordinator)
     # The site's device is registered first, because devices refer to it as ``via_device``.
     register_site(hass, entry)

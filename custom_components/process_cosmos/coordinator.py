@@ -28,6 +28,7 @@ from .contract.devices import (
 )
 from .contract.messages import DeviceChange, FromGateway
 from .contract.session import Committed, Heartbeat
+from .flows.gateway_requests import GatewayAccess
 from .gateway.client import GatewayError, Session
 from .gateway.connection import GatewayConnection
 from .gateway.devices import DeviceStates, DeviceUpdate
@@ -67,14 +68,14 @@ class SiteStatus:
 class CosmosCoordinator:
     """Holds the state of a site's devices, as the messages of its gateway change it."""
 
-    def __init__(self, hass: HomeAssistant, entry: ConfigEntry, alerts: Alerts) -> None:
-        """Prepare the connection to the gateway of the entry; ``connection.async_start`` connects."""
+    def __init__(self, hass: HomeAssistant, entry: ConfigEntry, alerts: Alerts, access: GatewayAccess) -> None:
+        """Prepare the connection to the gateway at ``access``; ``connection.async_start`` connects."""
         self.hass = hass
         self.entry = entry
         self.devices = DeviceStates()
         self.status: SiteStatus | None = None
         self.connection = GatewayConnection(
-            hass, entry, alerts.run, process_fn=self._process_session, on_unavailable=self._call_all_listeners
+            hass, entry, access, alerts.run, process_fn=self._process_session, on_unavailable=self._call_all_listeners
         )
         self._alerts = alerts
         self._listeners: dict[Subject, list[Listener]] = defaultdict(list)

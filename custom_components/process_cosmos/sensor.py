@@ -13,11 +13,12 @@ from homeassistant.components.sensor import (
 )
 from homeassistant.components.sensor.const import DEVICE_CLASS_UNITS
 from homeassistant.const import EntityCategory
-from homeassistant.core import HomeAssistant
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers.dispatcher import async_dispatcher_connect
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.helpers.typing import StateType
 
-from .alerts.engine import Alerts
+from .alerts.engine import SIGNAL_ALERT_CHANGED, AlertChange, Alerts
 from .contract.destinations import LinkState, Priority, StorageState
 from .contract.devices import Hint, Property, PropertyKind
 from .coordinator import SiteStatus
@@ -192,7 +193,12 @@ class OpenAlerts(SiteEntity, SensorEntity):
     @override
     async def async_added_to_hass(self) -> None:
         """Write the state after each stored change of an alert."""
-        self.async_on_remove(self._alerts.async_listen(lambda _: self.async_write_ha_state()))
+
+        @callback
+        def changed(_: AlertChange) -> None:
+            self.async_write_ha_state()
+
+        self.async_on_remove(async_dispatcher_connect(self.hass, SIGNAL_ALERT_CHANGED, changed))
 
 
 class SiteSensor(StatusEntity, SensorEntity):

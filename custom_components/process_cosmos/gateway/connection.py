@@ -7,27 +7,18 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from homeassistant.config_entries import ConfigEntry
-from homeassistant.const import CONF_TOKEN, CONF_URL, EVENT_HOMEASSISTANT_STOP
+from homeassistant.const import EVENT_HOMEASSISTANT_STOP
 from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
-from homeassistant.helpers import instance_id
-from homeassistant.helpers.aiohttp_client import async_get_clientsession
 from homeassistant.helpers.event import async_call_later
 
-from custom_components.process_cosmos.const import (
-    AVAILABLE_FOR,
-    CONF_SHA256,
-    CONF_SITE,
-    DOMAIN,
-    LOGGER,
-    UNREACHABLE_AFTER,
-    VERSION,
-)
+from custom_components.process_cosmos.const import AVAILABLE_FOR, DOMAIN, LOGGER, UNREACHABLE_AFTER, VERSION
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.contract.messages import Request
-from custom_components.process_cosmos.contract.session import MIN_SCHEMA, SCHEMA, HomeAssistantHello, Stopping
+from custom_components.process_cosmos.contract.session import SCHEMA, Stopping
 from custom_components.process_cosmos.errors import refusal
 from custom_components.process_cosmos.flows.app_installation import async_find_app, is_supervised_app
+from custom_components.process_cosmos.flows.gateway_requests import GatewayAccess, async_connect
 from custom_components.process_cosmos.issues.site_issues import (
     ISSUES_OF_CODES,
     LINK_ISSUES,
@@ -40,7 +31,7 @@ from custom_components.process_cosmos.issues.site_issues import (
 from custom_components.process_cosmos.texts import quoted
 
 from .backoff import next_delay
-from .client import GATEWAY_AWAY, GatewayAwayError, GatewayClient, GatewayError, GatewayRefusedError, Reply, Session
+from .client import GATEWAY_AWAY, GatewayAwayError, GatewayError, GatewayRefusedError, Reply, Session
 from .registry import register_version
 
 _REFUSED_FAILURES = 8
@@ -54,12 +45,13 @@ class GatewayConnection:
         self,
         hass: HomeAssistant,
         entry: ConfigEntry,
+        access: GatewayAccess,
         run: Ulid,
         *,
         process_fn: Callable[[Session], Awaitable[None]],
         on_unavailable: Callable[[], None],
     ) -> None:
-        """Prepare a client for the gateway of the entry; ``async_start`` connects.
+        """Store the dependencies; ``async_start`` connects.
 
         ``process_fn`` processes a session until it ends, and raises the ``GatewayError`` that ended it.
         ``on_unavailable`` is called when ``available`` becomes false.
@@ -70,10 +62,9 @@ class GatewayConnection:
         self._hass = hass
         self._entry = entry
         self._run = run
+        self._access = access
         self._process_fn = process_fn
         self._on_unavailable = on_unavailable
-        data = entry.data
-        self._client = GatewayClient(async_get_clientsession(hass), data[CONF_URL], data[CONF_TOKEN], data[CONF_SHA256])
         self._failures = 0
         self._refused = False
         self._away_timers: list[CALLBACK_TYPE] = []
@@ -136,7 +127,9 @@ class GatewayConnection:
     async def _keep_connected(self) -> None:
         while True:
             try:
-                async with await self._client.connect(await self._hello()) as session:
+                async with await async_connect(
+                    self._hass, self._access, run=self._run, entry=self._entry.entry_id
+                ) as session:
                     await self._serve(session)
             except GatewayRefusedError as error:
                 self._failures = max(self._failures, _REFUSED_FAILURES)
@@ -148,29 +141,6 @@ class GatewayConnection:
                 LOGGER.exception("The session with the gateway of %s failed", self._entry.title)
             self._failures += 1
             await asyncio.sleep(next_delay(self._failures, random.random()))  # noqa: S311 - jitter, not a secret
-
-    async def _hello(self) -> HomeAssistantHello:
-        return HomeAssistantHello(
-            schema=SCHEMA,
-            min_schema=MIN_SCHEMA,
-            version=VERSION,
-            instance=await instance_id.async_get(self._hass),
-            run=self._run,
-            entry=self._entry.entry_id,
-        )
-
-    async def _serve(self, session: Session) -> None:
-        """Process one session until it ends; raise a ``GatewayError``."""
-        if session.hello.site != self._entry.data[CONF_SITE]:
-            raise GatewayRefusedError(Code.IDENTITY_MISMATCH, "The gateway of another site responds at this address")
-        self.session = session
-        self._show_version(session)
-        try:
-            await self._process_fn(session)
-        finally:
-            self.session = None
-            if not self._away_timers:
-                self._start_away_timers()
 
     def _show_version(self, session: Session) -> None:
         register_version(self._hass, self._entry, session.hello.version)
@@ -205,7 +175,18 @@ class GatewayConnection:
     @callback
     def _show_unreachable(self, _: datetime) -> None:
         if not self._refused:
-            create_issue(self._hass, self._entry, Issue.GATEWAY_UNREACHABLE, url=self._entry.data[CONF_URL])
+            create_issue(self._hass, self._entry, Issue.GATEWAY_UNREACHABLE, url=self._access.url)
+
+    async def _serve(self, session: Session) -> None:
+        """Process one session until it ends; raise a ``GatewayError``."""
+        self.session = session
+        self._show_version(session)
+        try:
+            await self._process_fn(session)
+        finally:
+            self.session = None
+            if not self._away_timers:
+                self._start_away_timers()
 
     async def _show_refusal(self, error: GatewayRefusedError) -> None:
         self._refused = True
@@ -217,15 +198,15 @@ class GatewayConnection:
             self._entry.async_start_reauth(self._hass)
         else:
             issue = ISSUES_OF_CODES.get(error.code, Issue.REFUSED)
-            create_issue(self._hass, self._entry, issue, url=self._entry.data[CONF_URL], code=quoted(error.code))
+            create_issue(self._hass, self._entry, issue, url=self._access.url, code=quoted(error.code))
         LOGGER.debug("%s: %s: %s", self._entry.title, error.code, error)
 
     async def _is_app_replaced(self, error: GatewayRefusedError) -> bool:
         """Return whether the Supervisor's app now has another identity: it has lost its data and rejects the token."""
         if error.code != Code.UNAUTHORIZED or not is_supervised_app(self._hass, self._entry.data):
             return False
-        found = await async_find_app(self._hass, self._entry.data[CONF_URL])
-        return found is not None and found.site != self._entry.data[CONF_SITE]
+        found = await async_find_app(self._hass, self._access.url)
+        return found is not None and found.site != self._access.site
 
     async def _announce_stop(self, _: Event) -> None:
         self._stop_listening = None
