@@ -22,7 +22,7 @@ from custom_components.process_cosmos.contract.alerts import AlertState, Propose
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.issues.recipient_issues import RecipientIssues
-from custom_components.process_cosmos.issues.site_issues import Issue, clear_issues, create_issue
+from custom_components.process_cosmos.issues.site_issues import Issue, clear_issues, create_issue, show_issue
 
 from .answers import AnswerRunner
 from .calls import AlertRequest, RaisedAlert
@@ -381,7 +381,4 @@ class Alerts:
 
     @callback
     def _on_write_error(self, reason: str | None) -> None:
-        if reason is None:
-            clear_issues(self._hass, self._entry, Issue.MEMORY_NOT_WRITTEN)
-        else:
-            create_issue(self._hass, self._entry, Issue.MEMORY_NOT_WRITTEN, reason=reason)
+        show_issue(self._hass, self._entry, Issue.MEMORY_NOT_WRITTEN, {"reason": reason} if reason else None)

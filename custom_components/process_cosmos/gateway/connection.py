@@ -26,6 +26,7 @@ from custom_components.process_cosmos.issues.site_issues import (
     clear_issues,
     create_issue,
     end_reauth,
+    show_issue,
     show_other_gateway,
 )
 from custom_components.process_cosmos.texts import quoted
@@ -144,10 +145,8 @@ class GatewayConnection:
 
     def _show_version(self, session: Session) -> None:
         register_version(self._hass, self._entry, session.hello.version)
-        if session.hello.schema < SCHEMA:
-            create_issue(self._hass, self._entry, Issue.APP_OLDER, app=session.hello.version, integration=VERSION)
-        else:
-            clear_issues(self._hass, self._entry, Issue.APP_OLDER)
+        versions = {"app": session.hello.version, "integration": VERSION}
+        show_issue(self._hass, self._entry, Issue.APP_OLDER, versions if session.hello.schema < SCHEMA else None)
 
     def _start_away_timers(self) -> None:
         self._away_timers = [

@@ -11,7 +11,7 @@ from custom_components.process_cosmos.const import CONF_READ
 from custom_components.process_cosmos.contract.destinations import Priority, Status, StorageState
 from custom_components.process_cosmos.texts import listed, quoted
 
-from .site_issues import Issue, clear_issues, create_issue
+from .site_issues import Issue, show_issue
 
 type Placeholders = Mapping[str, str]
 
@@ -170,17 +170,12 @@ def show_status(hass: HomeAssistant, entry: ConfigEntry, status: Status) -> None
     """Create the issues that ``status`` calls for, and delete the others."""
     # Each status is complete, so whatever it does not call for is over.
     for condition in _CONDITIONS:
-        placeholders = condition.placeholders_fn(status)
-        if placeholders is None:
-            clear_issues(hass, entry, condition.issue)
-        else:
-            create_issue(hass, entry, condition.issue, **placeholders)
+        show_issue(hass, entry, condition.issue, condition.placeholders_fn(status))
     for occurrence in OCCURRENCES.values():
         # An older mark that was read does not count: what happened since has not been read.
-        if occurrence.mark_fn(status) in ("", _read(entry).get(occurrence.issue)):
-            clear_issues(hass, entry, occurrence.issue)
-        else:  # without numbers, which would rewrite the issue every second
-            create_issue(hass, entry, occurrence.issue)
+        is_over = occurrence.mark_fn(status) in ("", _read(entry).get(occurrence.issue))
+        # Without numbers, which would rewrite the issue every second.
+        show_issue(hass, entry, occurrence.issue, None if is_over else {})
 
 
 def note_read(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, mark: str) -> None:
