@@ -1,5 +1,6 @@
 """Repair issues derived from the status of the app are created and deleted."""
 
+from _collections_abc import dict_values
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -264,6 +265,11 @@ class Counted(dict[tuple[str, str], ir.IssueEntry]):
     def __iter__(self) -> Iterator[tuple[str, str]]:
         self.walks += 1
         return super().__iter__()
+
+    @override
+    def values(self) -> dict_values[tuple[str, str], ir.IssueEntry]:
+        self.walks += 1
+        return super().values()
 
 
 async def fix_flow(hass: HomeAssistant, key: str) -> AcknowledgeOccurrenceFlow:
