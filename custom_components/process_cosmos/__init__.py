@@ -2,7 +2,6 @@
 
 from homeassistant.components.automation import EVENT_AUTOMATION_RELOADED
 from homeassistant.config_entries import ConfigEntryState
-from homeassistant.const import CONF_URL
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers import device_registry as dr
@@ -35,13 +34,14 @@ async def async_setup_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> No
     """Set up a site: first alerts, which do not need the app, then the connection, which may take long."""
     alerts = Alerts(hass, entry)
     await alerts.async_start()
-    coordinator = CosmosCoordinator(hass, entry, alerts) if entry.data[CONF_URL] else None
+    access = GatewayAccess.from_entry_data(entry.data)
+    coordinator = CosmosCoordinator(hass, entry, alerts, access) if access else None
     entry.runtime_data = CosmosRuntime(alerts=alerts, coordinator=coordinator)
     # The site's device is registered first, because devices refer to it as ``via_device``.
     register_site(hass, entry)
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     if coordinator:
-        coordinator.async_start()
+        coordinator.connection.async_start()
 
     async def update_workflow_issues(_: object) -> None:
         await workflow_update.async_update_issues(hass)
@@ -56,7 +56,7 @@ async def async_unload_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
     await hass.config_entries.async_unload_platforms_or_raise(entry, PLATFORMS)
     # Before the alerts, to which the connection hands messages until it is closed.
     if entry.runtime_data.coordinator:
-        await entry.runtime_data.coordinator.async_stop()
+        await entry.runtime_data.coordinator.connection.async_stop()
     await entry.runtime_data.alerts.async_stop()
     clear_all_issues(hass, entry)
 

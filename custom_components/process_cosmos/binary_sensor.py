@@ -1,6 +1,5 @@
 """Binary sensors: read-only boolean properties of devices, and the connection to the MQTT broker."""
 
-from dataclasses import dataclass
 from typing import Any, override
 
 from homeassistant.components.binary_sensor import (
@@ -14,34 +13,13 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .contract.devices import Hint, Property, PropertyKind
 from .data import CosmosConfigEntry
-from .entity import PropertyDescription, PropertyEntity, StatusEntity, add_property_entities
+from .entity import PropertyEntity, StatusEntity, add_property_entities
 
 PARALLEL_UPDATES = 0
 
 
-def _is_read_only_boolean(item: Property) -> bool:
-    return item.kind is PropertyKind.BOOLEAN and not item.writable
-
-
-@dataclass(frozen=True, kw_only=True)
-class PropertyBinarySensorDescription(PropertyDescription, BinarySensorEntityDescription):
-    """Describes a binary sensor of a property."""
-
-
-BINARY_SENSORS = (
-    PropertyBinarySensorDescription(
-        key="moisture",
-        device_class=BinarySensorDeviceClass.MOISTURE,
-        fits_fn=lambda item: _is_read_only_boolean(item) and item.hint is Hint.MOISTURE,
-    ),
-    PropertyBinarySensorDescription(
-        key="boolean", fits_fn=lambda item: _is_read_only_boolean(item) and item.hint is not Hint.MOISTURE
-    ),
-)
-
 BROKER = BinarySensorEntityDescription(
     key="broker",
-    translation_key="broker",
     device_class=BinarySensorDeviceClass.CONNECTIVITY,
     entity_category=EntityCategory.DIAGNOSTIC,
 )
@@ -87,8 +65,16 @@ class BrokerSensor(StatusEntity, BinarySensorEntity):
 class PropertyBinarySensor(PropertyEntity, BinarySensorEntity):
     """A read-only boolean property of a device."""
 
-    entity_description: PropertyBinarySensorDescription
-    rows = BINARY_SENSORS
+    @staticmethod
+    @override
+    def fits(item: Property) -> bool:
+        """Return whether ``item`` is a read-only boolean."""
+        return item.kind is PropertyKind.BOOLEAN and not item.writable
+
+    @override
+    def describe(self, item: Property) -> None:
+        """Set the device class."""
+        self._attr_device_class = BinarySensorDeviceClass.MOISTURE if item.hint is Hint.MOISTURE else None
 
     @property
     @override

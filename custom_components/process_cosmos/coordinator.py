@@ -1,8 +1,6 @@
-"""The connection of a site to its gateway: devices, status and the exchange of alerts."""
+"""The state of a site: its devices, the gateway's status, and who is told about changes."""
 
 import asyncio
-import contextlib
-import random
 import time
 import uuid
 from collections import defaultdict
@@ -11,16 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from homeassistant.config_entries import ConfigEntry
-from homeassistant.const import CONF_TOKEN, CONF_URL, EVENT_HOMEASSISTANT_STOP
-from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
-from homeassistant.helpers import instance_id
-from homeassistant.helpers.aiohttp_client import async_get_clientsession
-from homeassistant.helpers.event import async_call_later
+from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.util import dt as dt_util
 
 from .alerts.durations import duration
 from .alerts.engine import Alerts
-from .const import AVAILABLE_FOR, CONF_SHA256, CONF_SITE, DOMAIN, LOGGER, UNREACHABLE_AFTER, VERSION
 from .contract.alerts import Notified, Propose
 from .contract.destinations import Status
 from .contract.devices import (
@@ -33,40 +26,17 @@ from .contract.devices import (
     Subscribe,
     ValueChanged,
 )
-from .contract.errors import Code
-from .contract.messages import DeviceChange, FromGateway, Request
-from .contract.session import MIN_SCHEMA, SCHEMA, Committed, Heartbeat, HomeAssistantHello, Stopping
-from .errors import refusal
-from .flows.app_installation import async_find_app, is_supervised_app
-from .gateway.backoff import next_delay
-from .gateway.client import (
-    GATEWAY_AWAY,
-    GatewayAwayError,
-    GatewayClient,
-    GatewayError,
-    GatewayRefusedError,
-    Reply,
-    Session,
-)
+from .contract.messages import DeviceChange, FromGateway
+from .contract.session import Committed, Heartbeat
+from .flows.gateway_requests import GatewayAccess
+from .gateway.client import GatewayError, Session
+from .gateway.connection import GatewayConnection
 from .gateway.devices import DeviceStates, DeviceUpdate
 from .gateway.missed_changes import MissedChanges
-from .gateway.registry import register_device, register_version, remove_device
+from .gateway.registry import register_device, remove_device
 from .issues.destination_issues import DestinationIssues
 from .issues.polarity import PolarityIssue
-from .issues.site_issues import (
-    ISSUES_OF_CODES,
-    LINK_ISSUES,
-    Issue,
-    clear_issues,
-    create_issue,
-    end_reauth,
-    show_other_gateway,
-)
 from .issues.status_issues import show_status
-from .texts import quoted
-
-_REFUSED_FAILURES = 8
-"""A refusal needs a person, so wait as long as after this many failures."""
 
 _MAX_QUEUED = 1000
 """Messages about alerts that may wait for the record log; a full queue slows down reading from the gateway."""
@@ -96,48 +66,23 @@ class SiteStatus:
 
 
 class CosmosCoordinator:
-    """Keeps a session with the gateway of one site open and holds the state of its devices."""
+    """Holds the state of a site's devices, as the messages of its gateway change it."""
 
-    def __init__(self, hass: HomeAssistant, entry: ConfigEntry, alerts: Alerts) -> None:
-        """Prepare a client for the gateway of the entry; ``async_start`` connects."""
+    def __init__(self, hass: HomeAssistant, entry: ConfigEntry, alerts: Alerts, access: GatewayAccess) -> None:
+        """Prepare the connection to the gateway at ``access``; ``connection.async_start`` connects."""
+        self.hass = hass
         self.entry = entry
         self.devices = DeviceStates()
         self.status: SiteStatus | None = None
-        self.available = False
-        """Whether the held state is valid: the session is open, or was lost less than 10 s ago."""
-        self.session: Session | None = None
-        self.hass = hass
+        self.connection = GatewayConnection(
+            hass, entry, access, alerts.run, process_fn=self._process_session, on_unavailable=self._call_all_listeners
+        )
         self._alerts = alerts
-        data = entry.data
-        self._client = GatewayClient(async_get_clientsession(hass), data[CONF_URL], data[CONF_TOKEN], data[CONF_SHA256])
         self._listeners: dict[Subject, list[Listener]] = defaultdict(list)
-        self._failures = 0
-        self._refused = False
         self._snapshot_applied = asyncio.Event()
         self._missed = MissedChanges(hass, entry, alerts.sender, self.devices)
-        self._away_timers: list[CALLBACK_TYPE] = []
         self._destination_issues = DestinationIssues(hass, entry)
         self._polarity_issue = PolarityIssue(hass, entry)
-        self._stop_listening: CALLBACK_TYPE | None = None
-        self._task: asyncio.Task[None]
-
-    @callback
-    def async_start(self) -> None:
-        """Connect in the background, and reconnect whenever the session ends."""
-        self._start_away_timers()
-        self._stop_listening = self.hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, self._announce_stop)
-        self._task = self.entry.async_create_background_task(
-            self.hass, self._keep_connected(), f"{DOMAIN} {self.entry.title} link"
-        )
-
-    async def async_stop(self) -> None:
-        """Close the session and cancel all timers."""
-        if self._stop_listening:
-            self._stop_listening()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        self._destination_issues.stop()
-        self._cancel_away_timers()
 
     @callback
     def async_watch(self, subject: Subject, listener: Listener) -> CALLBACK_TYPE:
@@ -145,52 +90,12 @@ class CosmosCoordinator:
         self._listeners[subject].append(listener)
         return lambda: self._listeners[subject].remove(listener)
 
-    async def async_request(self, message: Request) -> Reply:
-        """Send a request and return its reply; raise a coded ``HomeAssistantError``, at once without a session."""
-        try:
-            return await self.async_send_request(message)
-        except GatewayError as error:
-            raise refusal(error) from error
-
-    async def async_send_request(self, message: Request) -> Reply:
-        """Send a request and return its reply; raise ``GatewayError``, at once without a session."""
-        if not self.session:
-            raise GatewayAwayError(GATEWAY_AWAY, "The gateway is not connected")
-        return await self.session.request(message)
-
-    async def _keep_connected(self) -> None:
-        while True:
-            try:
-                async with await self._client.connect(await self._hello()) as session:
-                    await self._serve(session)
-            except GatewayRefusedError as error:
-                self._failures = max(self._failures, _REFUSED_FAILURES)
-                await self._show_refusal(error)
-            except GatewayAwayError as error:
-                self._restart_unreachable_timer()
-                LOGGER.debug("%s: %s", self.entry.title, error)
-            except Exception:  # noqa: BLE001 - a bug in one session must not stop reconnecting
-                LOGGER.exception("The session with the gateway of %s failed", self.entry.title)
-            self._failures += 1
-            await asyncio.sleep(next_delay(self._failures, random.random()))  # noqa: S311 - jitter, not a secret
-
-    async def _hello(self) -> HomeAssistantHello:
-        return HomeAssistantHello(
-            schema=SCHEMA,
-            min_schema=MIN_SCHEMA,
-            version=VERSION,
-            instance=await instance_id.async_get(self.hass),
-            run=self._alerts.run,
-            entry=self.entry.entry_id,
-        )
-
-    async def _serve(self, session: Session) -> None:
-        """Process one session until it ends; raise a ``GatewayError``."""
-        if session.hello.site != self.entry.data[CONF_SITE]:
-            raise GatewayRefusedError(Code.IDENTITY_MISMATCH, "The gateway of another site responds at this address")
+    async def _process_session(self, session: Session) -> None:
+        """Process the messages of one session until it ends; raise a ``GatewayError``."""
         queue: asyncio.Queue[Heartbeat | Committed | Notified | Propose] = asyncio.Queue(_MAX_QUEUED)
-        gateway_sync = self._alerts.gateway_sync
-        self._session_opened(session)
+        self._missed.session_opened()
+        session.processed_fn = self._missed.confirm
+        self._snapshot_applied.clear()
         ended: GatewayError | None = None
         try:
             async with asyncio.TaskGroup() as group:
@@ -201,8 +106,9 @@ class CosmosCoordinator:
         except* GatewayError as errors:
             ended = next(error for error in errors.exceptions if isinstance(error, GatewayError))
         finally:
-            gateway_sync.async_session_closed()
-            self._session_closed()
+            self._alerts.gateway_sync.async_session_closed()
+            self._destination_issues.stop()
+            self._missed.session_closed()
         if ended:
             raise ended
 
@@ -210,7 +116,7 @@ class CosmosCoordinator:
         """Reset the backoff once the alerts were sent and a snapshot was applied; a mere connection proves nothing."""
         await self._alerts.gateway_sync.async_session_opened(session.hello, session.send)
         await self._snapshot_applied.wait()
-        self._failures = 0
+        self.connection.reset_backoff()
 
     async def _receive_messages(
         self, session: Session, queue: asyncio.Queue[Heartbeat | Committed | Notified | Propose]
@@ -254,11 +160,7 @@ class CosmosCoordinator:
         self._missed.compare(snapshot.devices)
         removed = self.devices.apply_snapshot(snapshot)
         self._snapshot_applied.set()
-        self._refused = False
-        self._show_available()
-        self._cancel_away_timers()
-        clear_issues(self.hass, self.entry, *LINK_ISSUES)
-        end_reauth(self.hass, self.entry)
+        self.connection.mark_working()
         self._polarity_issue.update_all(snapshot.devices)
         # Before the first await: the next snapshot cannot tell which devices were missing from this one.
         for device_id in removed:
@@ -271,7 +173,7 @@ class CosmosCoordinator:
                 await asyncio.sleep(0)  # a thousand devices must not block the event loop
 
     def _apply_change(self, change: DeviceChange) -> None:
-        self._show_available()
+        self.connection.mark_available()
         update = self.devices.apply_change(change, time.monotonic())
         match change:
             case DeviceChanged(device=device):
@@ -304,87 +206,6 @@ class CosmosCoordinator:
     def _call_all_listeners(self) -> None:
         for subject in tuple(self._listeners):
             self._call_listeners(subject)
-
-    def _session_opened(self, session: Session) -> None:
-        self.session = session
-        self._missed.session_opened()
-        session.processed_fn = self._missed.confirm
-        self._snapshot_applied.clear()
-        register_version(self.hass, self.entry, session.hello.version)
-        if session.hello.schema < SCHEMA:
-            create_issue(self.hass, self.entry, Issue.APP_OLDER, app=session.hello.version, integration=VERSION)
-        else:
-            clear_issues(self.hass, self.entry, Issue.APP_OLDER)
-
-    def _session_closed(self) -> None:
-        self.session = None
-        self._destination_issues.stop()
-        self._missed.session_closed()
-        if not self._away_timers:
-            self._start_away_timers()
-
-    def _show_available(self) -> None:
-        """Show entities as available, for as long as a snapshot may take to arrive."""
-        if not self.available and self.session:
-            LOGGER.info("%s: connected to the gateway, version %s", self.entry.title, self.session.hello.version)
-            self.available = True
-            self._cancel_away_timers()
-            self._start_away_timers()
-
-    def _start_away_timers(self) -> None:
-        self._away_timers = [
-            async_call_later(self.hass, AVAILABLE_FOR, self._become_unavailable),
-            async_call_later(self.hass, UNREACHABLE_AFTER, self._show_unreachable),
-        ]
-
-    def _cancel_away_timers(self) -> None:
-        while self._away_timers:
-            self._away_timers.pop()()
-
-    def _restart_unreachable_timer(self) -> None:
-        """Start the timer of the unreachable issue for a gateway that refused before and does not respond now."""
-        if self._refused:
-            self._refused = False
-            self._away_timers.append(async_call_later(self.hass, UNREACHABLE_AFTER, self._show_unreachable))
-
-    @callback
-    def _become_unavailable(self, _: datetime) -> None:
-        if self.available:
-            LOGGER.info("%s: no connection to the gateway, its entities are unavailable", self.entry.title)
-            self.available = False
-            self._call_all_listeners()
-
-    @callback
-    def _show_unreachable(self, _: datetime) -> None:
-        if not self._refused:
-            create_issue(self.hass, self.entry, Issue.GATEWAY_UNREACHABLE, url=self.entry.data[CONF_URL])
-
-    async def _show_refusal(self, error: GatewayRefusedError) -> None:
-        self._refused = True
-        is_other = error.code == Code.IDENTITY_MISMATCH or await self._is_app_replaced(error)
-        clear_issues(self.hass, self.entry, *LINK_ISSUES)
-        if is_other:
-            show_other_gateway(self.hass, self.entry)
-        elif error.code == Code.UNAUTHORIZED:
-            self.entry.async_start_reauth(self.hass)
-        else:
-            issue = ISSUES_OF_CODES.get(error.code, Issue.REFUSED)
-            create_issue(self.hass, self.entry, issue, url=self.entry.data[CONF_URL], code=quoted(error.code))
-        LOGGER.debug("%s: %s: %s", self.entry.title, error.code, error)
-
-    async def _is_app_replaced(self, error: GatewayRefusedError) -> bool:
-        """Return whether the Supervisor's app now has another identity: it has lost its data and rejects the token."""
-        if error.code != Code.UNAUTHORIZED or not is_supervised_app(self.hass, self.entry.data):
-            return False
-        found = await async_find_app(self.hass, self.entry.data[CONF_URL])
-        return found is not None and found.site != self.entry.data[CONF_SITE]
-
-    async def _announce_stop(self, _: Event) -> None:
-        self._stop_listening = None
-        if self.session:
-            with contextlib.suppress(GatewayAwayError):
-                await self.session.confirm()  # no automation runs from here on, so later changes count as missed
-                await self.session.send(Stopping())
 
 
 def _timestamp(now: datetime, age: float | None, old: datetime | None) -> datetime | None:

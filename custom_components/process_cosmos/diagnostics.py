@@ -40,7 +40,7 @@ def _workflow(hass: HomeAssistant, copy: Copy) -> dict[str, Any]:
 
 
 def _gateway(coordinator: CosmosCoordinator) -> dict[str, Any]:
-    session, site = coordinator.session, coordinator.status
+    session, site = coordinator.connection.session, coordinator.status
     return {
         "connected": session is not None,
         "version": session.hello.version if session else None,

@@ -2,10 +2,9 @@
 
 import uuid
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import ClassVar, override
+from typing import override
 
 from homeassistant.core import callback
 from homeassistant.helpers.entity import Entity, EntityDescription
@@ -18,13 +17,6 @@ from .gateway.devices import DeviceState, DeviceUpdate
 from .gateway.registry import make_device_info, make_site_device_info, unique_id
 
 
-@dataclass(frozen=True, kw_only=True)
-class PropertyDescription(EntityDescription):
-    """A row in the table of a platform. The first row whose ``fits_fn`` accepts a property describes its entity."""
-
-    fits_fn: Callable[[Property], bool]
-
-
 class SiteEntity(Entity):
     """An entity of the site's own device."""
 
@@ -32,8 +24,9 @@ class SiteEntity(Entity):
     _attr_should_poll = False
 
     def __init__(self, entry: CosmosConfigEntry, description: EntityDescription) -> None:
-        """Create the entity that ``description`` defines; its key is part of the unique id."""
+        """Create the entity that ``description`` defines; its key is the translation key and part of the unique id."""
         self.entity_description = description
+        self._attr_translation_key = description.key
         self._attr_unique_id = f"{entry.entry_id}_{description.key}"
         self._attr_device_info = make_site_device_info(entry)
 
@@ -50,7 +43,7 @@ class StatusEntity(SiteEntity):
     @override
     def available(self) -> bool:
         """Whether the gateway is connected and has sent its status."""
-        return self.coordinator.available and self.coordinator.status is not None
+        return self.coordinator.connection.available and self.coordinator.status is not None
 
     @override
     async def async_added_to_hass(self) -> None:
@@ -82,7 +75,11 @@ class DeviceEntity(Entity):
     def available(self) -> bool:
         """Whether the gateway is connected and the device is not known to be offline."""
         # None is unknown, as for devices that declare no availability; they count as available.
-        return self.coordinator.available and self.device_state is not None and self.device_state.online is not False
+        return (
+            self.coordinator.connection.available
+            and self.device_state is not None
+            and self.device_state.online is not False
+        )
 
     @override
     async def async_added_to_hass(self) -> None:
@@ -97,36 +94,25 @@ class DeviceEntity(Entity):
 class PropertyEntity(DeviceEntity):
     """An entity that shows one property of a device."""
 
-    entity_description: PropertyDescription
-    rows: ClassVar[Sequence[PropertyDescription]]
-
     def __init__(self, coordinator: CosmosCoordinator, device: Device, item: Property) -> None:
-        """Create the entity of ``item``, which one of the rows must accept."""
+        """Create the entity of ``item``, which must fit."""
         super().__init__(coordinator, device, item.title, item.name)
         self.property_name = item.name
-        self._select_row(item)
+        self.describe(item)
 
-    @classmethod
-    def find_row(cls, item: Property) -> PropertyDescription | None:
-        """Return the first row that accepts ``item``; None if no row does."""
-        return next((row for row in cls.rows if row.fits_fn(item)), None)
+    @staticmethod
+    @abstractmethod
+    def fits(item: Property) -> bool:
+        """Return whether entities of this class can show ``item``."""
 
     def describe(self, item: Property) -> None:
-        """Copy attributes from the property description that no row defines, such as unit and limits."""
-
-    def _select_row(self, item: Property) -> None:
-        # Without a row the entity keeps its old one and becomes unavailable, until the description fits again.
-        if row := self.find_row(item):
-            self.entity_description = row
-            # Home Assistant caches the device class, and forgets it only when this attribute is set.
-            self._attr_device_class = row.device_class
-            self.describe(item)
+        """Set attributes that depend on the description of the property, such as device class, unit and limits."""
 
     @property
     @override
     def available(self) -> bool:
-        """Whether the device is available and its description still has a property that fits the row."""
-        return super().available and self.item is not None and self.entity_description.fits_fn(self.item)
+        """Whether the device is available and its description still has a property that fits."""
+        return super().available and self.item is not None and self.fits(self.item)
 
     @property
     def item(self) -> Property | None:
@@ -142,15 +128,17 @@ class PropertyEntity(DeviceEntity):
     @override
     def async_handle_update(self, update: DeviceUpdate | None) -> None:
         """Write the state after changes of this property or the whole device; apply a changed description."""
-        if self.item and (update is None or (update.event is None and update.property is None)):
-            self._select_row(self.item)
+        is_described_anew = update is None or (update.event is None and update.property is None)
+        # An entity whose property does not fit any more keeps its attributes, until the property fits again.
+        if is_described_anew and self.item and self.fits(self.item):
+            self.describe(self.item)
         # No other change writes a state: state writes are what makes Home Assistant slow under load.
         if update is None or (update.event is None and update.property in (None, self.property_name)):
             self.async_write_ha_state()
 
     async def async_write(self, value: Value) -> None:
         """Write ``value`` to the property; raise a coded ``HomeAssistantError`` on refusal or lost connection."""
-        await self.coordinator.async_request(
+        await self.coordinator.connection.async_request(
             WriteProperty(id=uuid.uuid4().hex, device=self.device_id, property=self.property_name, value=value)
         )
 
@@ -158,10 +146,10 @@ class PropertyEntity(DeviceEntity):
 def add_property_entities(
     entry: CosmosConfigEntry, add: AddConfigEntryEntitiesCallback, shown_by: type[PropertyEntity]
 ) -> None:
-    """Add an entity for each property that a row accepts, for current and future devices."""
+    """Add an entity for each property that fits, for current and future devices."""
 
     def make_entities(coordinator: CosmosCoordinator, device: Device) -> Iterable[DeviceEntity]:
-        return (shown_by(coordinator, device, item) for item in device.properties if shown_by.find_row(item))
+        return (shown_by(coordinator, device, item) for item in device.properties if shown_by.fits(item))
 
     add_device_entities(entry, add, make_entities)
 

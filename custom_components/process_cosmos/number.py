@@ -1,34 +1,19 @@
 """Numbers: writable number properties of devices."""
 
-from dataclasses import dataclass
 from typing import override
 
-from homeassistant.components.number import NumberEntity, NumberEntityDescription, NumberMode
+from homeassistant.components.number import NumberEntity, NumberMode
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .contract.devices import Property, PropertyKind
 from .data import CosmosConfigEntry
-from .entity import PropertyDescription, PropertyEntity, add_property_entities
+from .entity import PropertyEntity, add_property_entities
 
 PARALLEL_UPDATES = 0
 
 _UNLIMITED = 1e9
 """Limit of a property without one of its own; Home Assistant's defaults are 0 to 100."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PropertyNumberDescription(PropertyDescription, NumberEntityDescription):
-    """Describes a number of a property."""
-
-
-NUMBERS = (
-    PropertyNumberDescription(
-        key="number",
-        mode=NumberMode.BOX,
-        fits_fn=lambda item: item.kind is PropertyKind.NUMBER and item.writable,
-    ),
-)
 
 
 async def async_setup_entry(
@@ -43,8 +28,13 @@ async def async_setup_entry(
 class PropertyNumber(PropertyEntity, NumberEntity):
     """A writable number property of a device."""
 
-    entity_description: PropertyNumberDescription
-    rows = NUMBERS
+    _attr_mode = NumberMode.BOX
+
+    @staticmethod
+    @override
+    def fits(item: Property) -> bool:
+        """Return whether ``item`` is a writable number."""
+        return item.kind is PropertyKind.NUMBER and item.writable
 
     @override
     def describe(self, item: Property) -> None:

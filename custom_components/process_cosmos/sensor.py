@@ -1,6 +1,6 @@
 """Sensors: number and text properties of devices, open alerts, and the status of the app."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, override
@@ -13,16 +13,17 @@ from homeassistant.components.sensor import (
 )
 from homeassistant.components.sensor.const import DEVICE_CLASS_UNITS
 from homeassistant.const import EntityCategory
-from homeassistant.core import HomeAssistant
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers.dispatcher import async_dispatcher_connect
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.helpers.typing import StateType
 
-from .alerts.engine import Alerts
+from .alerts.engine import SIGNAL_ALERT_CHANGED, AlertChange, Alerts
 from .contract.destinations import LinkState, Priority, StorageState
 from .contract.devices import Hint, Property, PropertyKind
 from .coordinator import SiteStatus
 from .data import CosmosConfigEntry
-from .entity import PropertyDescription, PropertyEntity, SiteEntity, StatusEntity, add_property_entities
+from .entity import PropertyEntity, SiteEntity, StatusEntity, add_property_entities
 from .gateway.destination_texts import label_of
 
 PARALLEL_UPDATES = 0
@@ -40,11 +41,6 @@ class SiteSensorDescription(SensorEntityDescription):
     entity_category: EntityCategory | None = EntityCategory.DIAGNOSTIC
 
 
-@dataclass(frozen=True, kw_only=True)
-class PropertySensorDescription(PropertyDescription, SensorEntityDescription):
-    """Describes a sensor of a property."""
-
-
 def _worst_link(site: SiteStatus) -> LinkState:
     states = {link.state for link in site.status.links}
     return next((state for state in _WORST_FIRST if state in states), LinkState.OFF)
@@ -60,7 +56,6 @@ def _links(site: SiteStatus) -> dict[str, Any]:
 def _dropped(key: str, priority: Priority) -> SiteSensorDescription:
     return SiteSensorDescription(
         key=key,
-        translation_key=key,
         state_class=SensorStateClass.TOTAL_INCREASING,
         entity_registry_enabled_default=False,
         value_fn=lambda site: sum(drop.count for drop in site.status.drops if drop.priority is priority),
@@ -70,7 +65,6 @@ def _dropped(key: str, priority: Priority) -> SiteSensorDescription:
 SITE_SENSORS = (
     SiteSensorDescription(
         key="destinations",
-        translation_key="destinations",
         device_class=SensorDeviceClass.ENUM,
         options=[*LinkState],
         value_fn=_worst_link,
@@ -78,38 +72,32 @@ SITE_SENSORS = (
     ),
     SiteSensorDescription(
         key="waiting_urgent",
-        translation_key="waiting_urgent",
         state_class=SensorStateClass.MEASUREMENT,
         value_fn=lambda site: site.status.waiting.urgent,
     ),
     SiteSensorDescription(
         key="waiting_change",
-        translation_key="waiting_change",
         state_class=SensorStateClass.MEASUREMENT,
         value_fn=lambda site: site.status.waiting.change,
     ),
     SiteSensorDescription(
         key="waiting_reading",
-        translation_key="waiting_reading",
         state_class=SensorStateClass.MEASUREMENT,
         value_fn=lambda site: site.status.waiting.reading,
     ),
     SiteSensorDescription(
         key="oldest_waiting",
-        translation_key="oldest_waiting",
         device_class=SensorDeviceClass.TIMESTAMP,
         entity_registry_enabled_default=False,  # each change of a timestamp adds a row to the site's activity
         value_fn=lambda site: site.oldest_waiting,
     ),
     SiteSensorDescription(
         key="rejected",
-        translation_key="rejected",
         state_class=SensorStateClass.MEASUREMENT,
         value_fn=lambda site: site.status.rejected,
     ),
     SiteSensorDescription(
         key="dropped",
-        translation_key="dropped",
         state_class=SensorStateClass.TOTAL_INCREASING,
         value_fn=lambda site: site.status.dropped,
     ),
@@ -118,49 +106,25 @@ SITE_SENSORS = (
     _dropped("dropped_reading", Priority.READING),
     SiteSensorDescription(
         key="storage",
-        translation_key="storage",
         device_class=SensorDeviceClass.ENUM,
         options=[*StorageState],
         value_fn=lambda site: site.status.storage,
     ),
     SiteSensorDescription(
         key="last_contact",
-        translation_key="last_contact",
         device_class=SensorDeviceClass.TIMESTAMP,
         entity_registry_enabled_default=False,
         value_fn=lambda site: site.last_contact,
     ),
 )
 
-OPEN_ALERTS = SensorEntityDescription(
-    key="open_alerts", translation_key="open_alerts", state_class=SensorStateClass.MEASUREMENT
-)
+OPEN_ALERTS = SensorEntityDescription(key="open_alerts", state_class=SensorStateClass.MEASUREMENT)
 
-
-def _is_number(item: Property, device_class: SensorDeviceClass | None = None) -> bool:
-    """Return whether ``item`` is a read-only number with a unit that Home Assistant allows for ``device_class``."""
-    # With any other unit the property falls through to the row of plain numbers, which accepts all units.
-    known = device_class is None or item.unit in DEVICE_CLASS_UNITS[device_class]
-    return item.kind is PropertyKind.NUMBER and not item.writable and known
-
-
-def _number_sensor(hint: Hint, device_class: SensorDeviceClass, **more: Any) -> PropertySensorDescription:  # noqa: ANN401
-    return PropertySensorDescription(
-        key=hint,
-        device_class=device_class,
-        state_class=SensorStateClass.MEASUREMENT,
-        fits_fn=lambda item: item.hint is hint and _is_number(item, device_class),
-        **more,
-    )
-
-
-PROPERTY_SENSORS = (
-    _number_sensor(Hint.TEMPERATURE, SensorDeviceClass.TEMPERATURE),
-    _number_sensor(Hint.HUMIDITY, SensorDeviceClass.HUMIDITY),
-    _number_sensor(Hint.BATTERY, SensorDeviceClass.BATTERY, entity_category=EntityCategory.DIAGNOSTIC),
-    PropertySensorDescription(key="number", state_class=SensorStateClass.MEASUREMENT, fits_fn=_is_number),
-    PropertySensorDescription(key="text", fits_fn=lambda item: item.kind is PropertyKind.TEXT),
-)
+_DEVICE_CLASSES: Mapping[Hint, SensorDeviceClass] = {
+    Hint.TEMPERATURE: SensorDeviceClass.TEMPERATURE,
+    Hint.HUMIDITY: SensorDeviceClass.HUMIDITY,
+    Hint.BATTERY: SensorDeviceClass.BATTERY,
+}
 
 
 async def async_setup_entry(
@@ -192,7 +156,12 @@ class OpenAlerts(SiteEntity, SensorEntity):
     @override
     async def async_added_to_hass(self) -> None:
         """Write the state after each stored change of an alert."""
-        self.async_on_remove(self._alerts.async_listen(lambda _: self.async_write_ha_state()))
+
+        @callback
+        def changed(_: AlertChange) -> None:
+            self.async_write_ha_state()
+
+        self.async_on_remove(async_dispatcher_connect(self.hass, SIGNAL_ALERT_CHANGED, changed))
 
 
 class SiteSensor(StatusEntity, SensorEntity):
@@ -216,15 +185,23 @@ class SiteSensor(StatusEntity, SensorEntity):
 class PropertySensor(PropertyEntity, SensorEntity):
     """A number or text property of a device."""
 
-    entity_description: PropertySensorDescription
-    rows = PROPERTY_SENSORS
+    @staticmethod
+    @override
+    def fits(item: Property) -> bool:
+        """Return whether ``item`` is a text or a read-only number."""
+        return item.kind is PropertyKind.TEXT or (item.kind is PropertyKind.NUMBER and not item.writable)
 
     @override
     def describe(self, item: Property) -> None:
-        """Copy the unit from the description of the property."""
-        # A description can change from number to text, and a text must not keep the state class of the number.
-        self._attr_state_class = self.entity_description.state_class
-        self._attr_native_unit_of_measurement = item.unit if item.kind is PropertyKind.NUMBER else None
+        """Set unit and classes; a number whose unit its device class does not allow has no device class."""
+        is_number = item.kind is PropertyKind.NUMBER
+        device_class = _DEVICE_CLASSES.get(item.hint) if is_number else None
+        is_allowed = device_class is not None and item.unit in DEVICE_CLASS_UNITS[device_class]
+        self._attr_device_class = device_class if is_allowed else None
+        self._attr_state_class = SensorStateClass.MEASUREMENT if is_number else None
+        self._attr_native_unit_of_measurement = item.unit if is_number else None
+        is_battery = self._attr_device_class is SensorDeviceClass.BATTERY
+        self._attr_entity_category = EntityCategory.DIAGNOSTIC if is_battery else None
 
     @property
     @override

@@ -1,30 +1,16 @@
 """Switches: writable boolean properties of devices, other than valves."""
 
-from dataclasses import dataclass
 from typing import Any, override
 
-from homeassistant.components.switch import SwitchEntity, SwitchEntityDescription
+from homeassistant.components.switch import SwitchEntity
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
-from .contract.devices import Hint, PropertyKind
+from .contract.devices import Hint, Property, PropertyKind
 from .data import CosmosConfigEntry
-from .entity import PropertyDescription, PropertyEntity, add_property_entities
+from .entity import PropertyEntity, add_property_entities
 
 PARALLEL_UPDATES = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class PropertySwitchDescription(PropertyDescription, SwitchEntityDescription):
-    """Describes a switch of a property."""
-
-
-SWITCHES = (
-    PropertySwitchDescription(
-        key="switch",
-        fits_fn=lambda item: item.kind is PropertyKind.BOOLEAN and item.writable and item.hint is not Hint.VALVE,
-    ),
-)
 
 
 async def async_setup_entry(
@@ -39,8 +25,11 @@ async def async_setup_entry(
 class PropertySwitch(PropertyEntity, SwitchEntity):
     """A writable boolean property of a device."""
 
-    entity_description: PropertySwitchDescription
-    rows = SWITCHES
+    @staticmethod
+    @override
+    def fits(item: Property) -> bool:
+        """Return whether ``item`` is a writable boolean other than a valve."""
+        return item.kind is PropertyKind.BOOLEAN and item.writable and item.hint is not Hint.VALVE
 
     @property
     @override

@@ -22,7 +22,7 @@ async def _info(hass: HomeAssistant) -> dict[str, Any]:
     return {
         "version": VERSION,
         "sites": len(entries),
-        "gateways_connected": f"{sum(gateway.session is not None for gateway in gateways)} / {len(gateways)}",
+        "gateways_connected": f"{sum(bool(gateway.connection.session) for gateway in gateways)} / {len(gateways)}",
         "open_alerts": sum(len(entry.runtime_data.alerts.alive) for entry in entries),
         "events_waiting": sum(
             status.waiting.urgent + status.waiting.change + status.waiting.reading for status in statuses

@@ -3,7 +3,6 @@
 from typing import Any, ClassVar, override
 
 import probatio as vol
-from homeassistant.config_entries import SIGNAL_CONFIG_ENTRY_CHANGED, ConfigEntry, ConfigEntryChange, ConfigEntryState
 from homeassistant.const import CONF_ENTITY_ID, CONF_OPTIONS
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.helpers import config_validation as cv
@@ -11,40 +10,12 @@ from homeassistant.helpers.dispatcher import async_dispatcher_connect
 from homeassistant.helpers.trigger import Trigger, TriggerActionRunner, TriggerConfig, TriggerNotTriggeredReporter
 from homeassistant.helpers.typing import ConfigType
 
-from .alerts.engine import AlertChange, Alerts, Listener
-from .const import DOMAIN
+from .alerts.engine import SIGNAL_ALERT_CHANGED, AlertChange
 from .contract.alerts import TransitionKind
 
 _CONFIG_SCHEMA = vol.Schema(
     {vol.Optional(CONF_OPTIONS, default=dict): {vol.Optional(CONF_ENTITY_ID, default=list): cv.entity_ids}}
 )
-
-
-class _SiteListeners:
-    """Attaches a listener to every loaded site, including sites loaded or reloaded later."""
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        self._listening: dict[str, CALLBACK_TYPE] = {}
-
-    @callback
-    def follow(self, _change: ConfigEntryChange | None, entry: ConfigEntry) -> None:
-        if entry.domain != DOMAIN:
-            return
-        if entry.state is not ConfigEntryState.LOADED:
-            # A reload creates new ``Alerts``; a listener at the old ones would never be called again.
-            self._stop(entry.entry_id)
-        elif entry.entry_id not in self._listening:
-            alerts: Alerts = entry.runtime_data.alerts
-            self._listening[entry.entry_id] = alerts.async_listen(self._listener)
-
-    def remove_all(self) -> None:
-        for entry_id in tuple(self._listening):
-            self._stop(entry_id)
-
-    def _stop(self, entry_id: str) -> None:
-        if stop := self._listening.pop(entry_id, None):
-            stop()
 
 
 class AlertTrigger(Trigger):
@@ -75,17 +46,7 @@ class AlertTrigger(Trigger):
             if self._matches(change):
                 run_action(_payload(change), f"alert {change.kind}: {change.alert.content.message}")
 
-        sites = _SiteListeners(changed)
-        stop_following = async_dispatcher_connect(self._hass, SIGNAL_CONFIG_ENTRY_CHANGED, sites.follow)
-        for entry in self._hass.config_entries.async_entries(DOMAIN):
-            sites.follow(None, entry)
-
-        @callback
-        def remove() -> None:
-            stop_following()
-            sites.remove_all()
-
-        return remove
+        return async_dispatcher_connect(self._hass, SIGNAL_ALERT_CHANGED, changed)
 
     def _matches(self, change: AlertChange) -> bool:
         about = change.alert.content.about
@@ -108,42 +69,19 @@ def _payload(change: AlertChange) -> dict[str, Any]:
     }
 
 
-class OpenedTrigger(AlertTrigger):
-    """Fires when an alert is opened."""
-
-    kind = TransitionKind.OPENED
-
-
-class AcknowledgedTrigger(AlertTrigger):
-    """Fires when an alert is acknowledged."""
-
-    kind = TransitionKind.ACKNOWLEDGED
-
-
-class AnsweredTrigger(AlertTrigger):
-    """Fires when an alert is answered."""
-
-    kind = TransitionKind.ANSWERED
-
-
-class UnansweredTrigger(AlertTrigger):
-    """Fires when nobody answered an alert in time."""
-
-    kind = TransitionKind.UNANSWERED
-
-
-class ResolvedTrigger(AlertTrigger):
-    """Fires when an alert is resolved without an answer."""
-
-    kind = TransitionKind.RESOLVED
+def _trigger_for(kind: TransitionKind) -> type[Trigger]:
+    return type(f"{kind.capitalize()}Trigger", (AlertTrigger,), {"kind": kind})
 
 
 TRIGGERS: dict[str, type[Trigger]] = {
-    "alert_opened": OpenedTrigger,
-    "alert_acknowledged": AcknowledgedTrigger,
-    "alert_answered": AnsweredTrigger,
-    "alert_unanswered": UnansweredTrigger,
-    "alert_resolved": ResolvedTrigger,
+    f"alert_{kind}": _trigger_for(kind)
+    for kind in (
+        TransitionKind.OPENED,
+        TransitionKind.ACKNOWLEDGED,
+        TransitionKind.ANSWERED,
+        TransitionKind.UNANSWERED,
+        TransitionKind.RESOLVED,
+    )
 }
 
 

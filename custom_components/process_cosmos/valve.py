@@ -1,32 +1,18 @@
 """Valves: writable boolean properties that the description marks as a valve; true means open."""
 
-from dataclasses import dataclass
 from typing import override
 
-from homeassistant.components.valve import ValveEntity, ValveEntityDescription, ValveEntityFeature
+from homeassistant.components.valve import ValveEntity, ValveEntityFeature
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .contract.devices import Device, Hint, Property, PropertyKind
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry
-from .entity import PropertyDescription, PropertyEntity, add_property_entities
+from .entity import PropertyEntity, add_property_entities
 
 # Unlimited: a limit would also count actions, and one device that hangs would delay the writes to all others.
 PARALLEL_UPDATES = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class PropertyValveDescription(PropertyDescription, ValveEntityDescription):
-    """Describes a valve of a property."""
-
-
-VALVES = (
-    PropertyValveDescription(
-        key="valve",
-        fits_fn=lambda item: item.kind is PropertyKind.BOOLEAN and item.writable and item.hint is Hint.VALVE,
-    ),
-)
 
 
 async def async_setup_entry(
@@ -41,8 +27,6 @@ async def async_setup_entry(
 class PropertyValve(PropertyEntity, ValveEntity):
     """A valve with two states, open and closed."""
 
-    entity_description: PropertyValveDescription
-    rows = VALVES
     _attr_reports_position = False
     _attr_supported_features = ValveEntityFeature.OPEN | ValveEntityFeature.CLOSE
 
@@ -51,6 +35,12 @@ class PropertyValve(PropertyEntity, ValveEntity):
         super().__init__(coordinator, device, item)
         if [each.hint for each in device.properties].count(Hint.VALVE) == 1:
             self._attr_name = None  # the device is the valve
+
+    @staticmethod
+    @override
+    def fits(item: Property) -> bool:
+        """Return whether ``item`` is a writable boolean that is a valve."""
+        return item.kind is PropertyKind.BOOLEAN and item.writable and item.hint is Hint.VALVE
 
     @property
     @override

@@ -45,9 +45,13 @@ def _literals() -> set[str]:
 def _translation_keys() -> Iterator[str]:
     """The literal translation keys given to entities, errors and issues."""
     for module in CODE:
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.keyword) and node.arg == "translation_key" and isinstance(node.value, ast.Constant):
-                yield str(node.value.value)
+        for call in ast.walk(module.tree):
+            if isinstance(call, ast.Call):
+                # The key of an entity's description is its translation key too (``SiteEntity``).
+                names = {"translation_key", "key" if ast.unparse(call.func).endswith("Description") else None}
+                for argument in call.keywords:
+                    if argument.arg in names and isinstance(argument.value, ast.Constant):
+                        yield str(argument.value.value)
 
 
 def test_the_manifest_is_in_order() -> None:

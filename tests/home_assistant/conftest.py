@@ -10,6 +10,8 @@ from custom_components.process_cosmos.const import DOMAIN
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant
 from pytest_homeassistant_custom_component.common import MockConfigEntry
+from pytest_homeassistant_custom_component.syrupy import HomeAssistantSnapshotExtension
+from syrupy.assertion import SnapshotAssertion
 
 from .contract_gateway import SITE, TOKEN, ContractGateway, until
 
@@ -17,6 +19,12 @@ from .contract_gateway import SITE, TOKEN, ContractGateway, until
 @pytest.fixture(autouse=True)
 def _this_repositorys_integration(enable_custom_integrations: None) -> None:
     """Let Home Assistant load custom integrations."""
+
+
+@pytest.fixture
+def snapshot(snapshot: SnapshotAssertion) -> SnapshotAssertion:
+    """Snapshots without ids and times, as Home Assistant's own tests write them."""
+    return snapshot.use_extension(HomeAssistantSnapshotExtension)
 
 
 @pytest.fixture
@@ -62,6 +70,7 @@ def site(gateway: ContractGateway, notify_entity: str) -> MockConfigEntry:
     return MockConfigEntry(
         domain=DOMAIN,
         title="Process Cosmos",
+        entry_id="01JDG0000000000000000000C1",  # part of unique ids, which snapshots contain
         unique_id=SITE,
         data={"site": SITE, "url": gateway.url, "token": TOKEN, "sha256": None},
         options={"phones": [], "notify_entities": [notify_entity], "destinations": []},

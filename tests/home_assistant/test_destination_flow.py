@@ -59,7 +59,7 @@ async def chosen(hass: HomeAssistant, entry: MockConfigEntry, name: str = "webho
 async def settle(hass: HomeAssistant, entry: MockConfigEntry) -> None:
     """Wait until the site was reloaded."""
     await hass.async_block_till_done()
-    await until(lambda: entry.runtime_data.coordinator.session)
+    await until(lambda: entry.runtime_data.coordinator.connection.session)
 
 
 async def test_destination_lifecycle(hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry) -> None:
@@ -351,7 +351,7 @@ async def test_a_destination_cannot_be_removed_without_a_connection(
     form = await chosen(hass, linked, step="remove")
     menu = await chosen(hass, linked)
     await gateway.stop()
-    await until(lambda: not linked.runtime_data.coordinator.session)
+    await until(lambda: not linked.runtime_data.coordinator.connection.session)
     assert (await answer(hass, form, {}))["errors"] == {"base": "gateway_away"}
     assert (await answer(hass, menu, {"next_step_id": "test"}))["errors"] == {"base": "gateway_away"}
 

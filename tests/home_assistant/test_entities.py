@@ -80,28 +80,6 @@ async def act(hass: HomeAssistant, domain: str, action: str, entity_id: str, **d
     await hass.services.async_call(domain, action, {"entity_id": entity_id, **data}, blocking=True)
 
 
-async def test_each_property_becomes_the_entity_that_fits_it(hass: HomeAssistant) -> None:
-    assert {entity: state for entity, state in states(hass).items() if "process_cosmos" not in entity} == {
-        WET: "off",
-        "binary_sensor.kitchen_leak_tamper": "unknown",
-        "sensor.kitchen_leak_battery": "81",
-        "event.kitchen_leak_button": "unknown",
-        WATER: "open",
-        SIREN: "off",
-        "sensor.cellar_temperature": "12.5",
-        "sensor.cellar_humidity": "60",
-        "sensor.cellar_odd": "3",
-        "sensor.cellar_state": "x" * 255,
-        TARGET: "20.0",
-        "number.cellar_free": "unknown",
-    }
-    assert attributes(hass, WET)["device_class"] == "moisture"
-    assert attributes(hass, "sensor.cellar_temperature")["device_class"] == "temperature"
-    assert attributes(hass, "sensor.cellar_temperature")["unit_of_measurement"] == "°C"
-    assert "device_class" not in attributes(hass, "sensor.cellar_odd")
-    assert (attributes(hass, TARGET)["min"], attributes(hass, TARGET)["max"]) == (5, 30)
-
-
 async def test_a_changed_property_description_is_applied(hass: HomeAssistant, gateway: ContractGateway) -> None:
     described_anew: dict[str, dict[str, Any]] = {
         "temperature": {"unit": "°F", "value": 54.5},
@@ -287,7 +265,7 @@ async def test_a_write_without_a_connection_raises_at_once(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
 ) -> None:
     await gateway.stop()
-    await until(lambda: not linked.runtime_data.coordinator.session)
+    await until(lambda: not linked.runtime_data.coordinator.connection.session)
     with pytest.raises(HomeAssistantError) as caught:
         await act(hass, "valve", "close_valve", WATER)
     assert caught.value.translation_key == "gateway_away"

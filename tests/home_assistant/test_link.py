@@ -24,7 +24,6 @@ from pytest_homeassistant_custom_component.common import (
     async_fire_time_changed,
 )
 
-from custom_components.process_cosmos import coordinator as coordinator_module
 from custom_components.process_cosmos.const import AVAILABLE_FOR, DOMAIN, LOGGER, UNREACHABLE_AFTER, VERSION
 from custom_components.process_cosmos.contract.alerts import CaughtUp, Notified, Propose, Transition
 from custom_components.process_cosmos.contract.destinations import RemoveDestination
@@ -32,6 +31,7 @@ from custom_components.process_cosmos.contract.devices import Subscribe, ValueCh
 from custom_components.process_cosmos.contract.identifiers import NotificationKey, Ulid
 from custom_components.process_cosmos.contract.messages import FromHomeAssistant
 from custom_components.process_cosmos.contract.session import Heartbeat, HomeAssistantHello, Refused, Stopping
+from custom_components.process_cosmos.gateway import connection as connection_module
 from custom_components.process_cosmos.gateway.backoff import FIRST_DELAY, MAX_DELAY, next_delay
 from custom_components.process_cosmos.gateway.deduplication import KEEP_FOR, MAX_KEYS, RecentEvents
 from custom_components.process_cosmos.gateway.devices import DeviceStates
@@ -45,7 +45,7 @@ WET = "binary_sensor.kitchen_leak_wet"
 
 @pytest.fixture
 async def gateway(gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch) -> ContractGateway:
-    monkeypatch.setattr(coordinator_module, "next_delay", lambda _failures, _jitter: 0.02)
+    monkeypatch.setattr(connection_module, "next_delay", lambda _failures, _jitter: 0.02)
     gateway.devices = HOUSE
     return gateway
 
@@ -95,14 +95,14 @@ async def pass_time(hass: HomeAssistant, seconds: float) -> None:
 
 async def disconnect(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigEntry) -> None:
     await gateway.stop()
-    await until(lambda: not entry.runtime_data.coordinator.session)
+    await until(lambda: not entry.runtime_data.coordinator.connection.session)
 
 
 async def reconnect(hass: HomeAssistant, gateway: ContractGateway, entry: MockConfigEntry) -> None:
     coordinator = entry.runtime_data.coordinator
     await gateway.start()
     # The previous state stays valid until there is a session again.
-    await until(lambda: coordinator.session is not None and coordinator._snapshot_applied.is_set())
+    await until(lambda: coordinator.connection.session is not None and coordinator._snapshot_applied.is_set())
     await hass.async_block_till_done()
 
 
@@ -245,7 +245,7 @@ async def test_a_gateway_that_refused_and_then_disconnected_is_reported_as_unrea
     await gateway.drop()
     await until(lambda: issues(hass) == {"refused"})
     await gateway.stop()
-    await until(lambda: not linked.runtime_data.coordinator._refused)
+    await until(lambda: not linked.runtime_data.coordinator.connection._refused)
     await pass_time(hass, UNREACHABLE_AFTER + 1)
     assert "gateway_unreachable" in issues(hass)
 

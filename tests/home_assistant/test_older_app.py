@@ -7,8 +7,8 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers import issue_registry as ir
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
-from custom_components.process_cosmos import coordinator as coordinator_module
 from custom_components.process_cosmos.const import DOMAIN, VERSION
+from custom_components.process_cosmos.gateway import connection as connection_module
 
 from .conftest import set_up
 from .contract_gateway import VERSION as APP
@@ -22,8 +22,8 @@ async def test_an_older_app_is_an_issue_and_works_meanwhile(
     def issue() -> ir.IssueEntry | None:
         return ir.async_get(hass).async_get_issue(DOMAIN, f"app_older_{site.entry_id}")
 
-    monkeypatch.setattr(coordinator_module, "next_delay", lambda _failures, _jitter: 0.02)
-    monkeypatch.setattr(coordinator_module, "SCHEMA", gateway.hello.schema + 1)
+    monkeypatch.setattr(connection_module, "next_delay", lambda _failures, _jitter: 0.02)
+    monkeypatch.setattr(connection_module, "SCHEMA", gateway.hello.schema + 1)
     gateway.devices = HOUSE
     await set_up(hass, site)
     await until(lambda: hass.states.get("binary_sensor.kitchen_leak_wet"))

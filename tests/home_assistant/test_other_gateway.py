@@ -12,10 +12,10 @@ from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers import issue_registry as ir
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
-from custom_components.process_cosmos import coordinator as coordinator_module
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.alerts import Transition
 from custom_components.process_cosmos.flows.other_gateway import OtherGatewayFlow
+from custom_components.process_cosmos.gateway import connection as connection_module
 from custom_components.process_cosmos.repairs import async_create_fix_flow
 from tests.supervisor.apps import App, State
 from tests.supervisor.discovery import Message
@@ -29,7 +29,7 @@ NEW_TOKEN = "the-token-of-the-new-app"
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coordinator_module, "next_delay", lambda _failures, _jitter: 0.02)
+    monkeypatch.setattr(connection_module, "next_delay", lambda _failures, _jitter: 0.02)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ async def test_devices_entities_and_open_alerts_are_kept_when_another_app_is_pai
     transition = await new_app.wait_for_message(Transition)
     assert reply
     assert [change.alert.id for change in transition.changes] == [reply["id"]]
-    await until(lambda: linked.runtime_data.coordinator.available)
+    await until(lambda: linked.runtime_data.coordinator.connection.available)
     await hass.async_block_till_done()
     assert known(hass, linked) == before
     assert linked.unique_id == linked.data["site"] == OTHER_SITE
@@ -159,7 +159,7 @@ async def test_a_supervised_app_that_lost_its_data_needs_no_pairing_line(
     assert (await flow.async_step_use({}))["type"] is FlowResultType.CREATE_ENTRY
     await until(lambda: not issue_of(hass, linked))
     await hass.async_block_till_done()
-    await until(lambda: linked.runtime_data.coordinator.available)
+    await until(lambda: linked.runtime_data.coordinator.connection.available)
     await hass.async_block_till_done()
     assert known(hass, linked) == before
     assert (linked.data["site"], linked.data["token"]) == (OTHER_SITE, NEW_TOKEN)

@@ -42,7 +42,7 @@ async def test_a_pairing_line_creates_a_site_with_a_pinned_certificate(
         "token": TOKEN,
         "sha256": tls_gateway.sha256,
     }
-    await until(lambda: result["result"].runtime_data.coordinator.session)
+    await until(lambda: result["result"].runtime_data.coordinator.connection.session)
 
 
 async def test_a_line_from_the_apps_own_page_needs_no_certificate(
@@ -56,7 +56,7 @@ async def test_a_line_from_the_apps_own_page_needs_no_certificate(
     )
     result = await submit(hass, result, NEITHER)
     assert result["data"] == {"site": SITE, "url": gateway.url, "token": TOKEN, "sha256": None}
-    await until(lambda: result["result"].runtime_data.coordinator.session)
+    await until(lambda: result["result"].runtime_data.coordinator.connection.session)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ async def test_a_killed_gateway_reconnects_before_entities_become_unavailable(
 ) -> None:
     written = async_capture_events(hass, "state_changed")
     await system.gateway.kill()
-    await until(lambda: not system.coordinator.session)
+    await until(lambda: not system.coordinator.connection.session)
     await system.leak.set(True)  # while only the broker is running
     await system.gateway.start()
     await until(lambda: shown(hass, WET) == "on")
@@ -167,9 +167,9 @@ async def test_an_alert_is_applied_by_the_gateway(hass: HomeAssistant, system: L
     reply = await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True, return_response=True)
     assert reply
     await hass.config_entries.async_reload(system.entry.entry_id)
-    await until(lambda: system.coordinator.session and system.coordinator.session.hello.summaries)
-    assert system.coordinator.session
-    assert [head.alert for head in system.coordinator.session.hello.summaries] == [reply["id"]]
+    await until(lambda: system.coordinator.connection.session and system.coordinator.connection.session.hello.summaries)
+    assert system.coordinator.connection.session
+    assert [head.alert for head in system.coordinator.connection.session.hello.summaries] == [reply["id"]]
 
 
 async def test_a_used_pairing_token_is_refused(hass: HomeAssistant, system: LinkedSystem) -> None:
@@ -205,9 +205,9 @@ async def test_a_gateway_that_lost_its_volume_is_paired_again_and_history_contin
     known = {device.id for device in dr.async_entries_for_config_entry(dr.async_get(hass), system.entry.entry_id)}
     assert known == devices
     await hass.config_entries.async_reload(system.entry.entry_id)
-    await until(lambda: system.coordinator.session and system.coordinator.session.hello.summaries)
-    assert system.coordinator.session
-    assert [head.alert for head in system.coordinator.session.hello.summaries] == [reply["id"]]
+    await until(lambda: system.coordinator.connection.session and system.coordinator.connection.session.hello.summaries)
+    assert system.coordinator.connection.session
+    assert [head.alert for head in system.coordinator.connection.session.hello.summaries] == [reply["id"]]
 
 
 async def test_a_rejected_event_is_listed_sent_again_by_its_number_and_then_unknown(
@@ -224,7 +224,7 @@ async def test_a_rejected_event_is_listed_sent_again_by_its_number_and_then_unkn
     application = web.Application()
     application.router.add_post("/hook", receive)
     async with TestServer(application, host="127.0.0.1") as receiver:
-        await system.coordinator.async_send_request(
+        await system.coordinator.connection.async_send_request(
             SetWebhook(id="1", name="hook", url=str(receiver.make_url("/hook")))
         )
         await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True)

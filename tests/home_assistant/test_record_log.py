@@ -11,12 +11,7 @@ import pytest
 
 from custom_components.process_cosmos.alerts import record_log as module
 from custom_components.process_cosmos.alerts.record_frames import find_frames
-from custom_components.process_cosmos.alerts.record_log import (
-    Entry,
-    RecordLog,
-    RecordLogTooNewError,
-    RecordLogWriteError,
-)
+from custom_components.process_cosmos.alerts.record_log import RecordLog, RecordLogTooNewError, RecordLogWriteError
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid
 
 RUN = Ulid("01JD0000000000000000000001")
@@ -32,11 +27,16 @@ class Note:
 TABLE: Mapping[str, type[Note]] = {"note": Note}
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "site.memory"
+
+
 class OpenedLog:
     """Record log with the arguments of its callbacks."""
 
     def __init__(self, path: Path) -> None:
-        self.durable: list[Entry[Note]] = []
+        self.durable: list[module.Entry[Note]] = []
         self.write_errors: list[str | None] = []
         self.record_log: RecordLog[Note] = RecordLog(
             path, TABLE, asyncio.to_thread, on_durable=self.durable.extend, on_write_error=self.write_errors.append
@@ -46,6 +46,10 @@ class OpenedLog:
     def texts(self) -> Sequence[str]:
         return [entry.record.text for entry in self.record_log.entries]
 
+    async def append(self, text: str) -> None:
+        self.record_log.append(Note(text=text))
+        await self.record_log.async_flush()
+
 
 async def open_log(path: Path) -> OpenedLog:
     new = OpenedLog(path)
@@ -53,17 +57,12 @@ async def open_log(path: Path) -> OpenedLog:
     return new
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "site.memory"
-
-
 async def write_log(path: Path, *texts: str, run: Ulid = RUN) -> OpenedLog:
     new = await open_log(path)
     new.record_log.begin_run(run, Note(text="start"))
     await new.record_log.async_flush()
     for text in texts:
-        await new.record_log.async_append(Note(text=text))
+        await new.append(text)
     await new.record_log.async_close()
     return new
 
@@ -183,7 +182,7 @@ async def test_records_of_a_full_disk_are_written_by_the_next_log(path: Path, mo
         new = await open_log(path)
         new.record_log.begin_run(RUN, Note(text="start"))
         with pytest.raises(RecordLogWriteError):
-            await new.record_log.async_append(Note(text="a"))
+            await new.append("a")
         await new.record_log.async_close()
     later = await open_log(path)
     later.record_log.requeue(new.record_log.queued)
@@ -209,7 +208,7 @@ async def test_a_long_write_failure_is_logged_when_it_begins_and_when_it_ends(
         new.record_log.begin_run(NEXT_RUN, Note(text="start"))
         for text in "bcd":
             with pytest.raises(RecordLogWriteError):
-                await new.record_log.async_append(Note(text=text))
+                await new.append(text)
     await new.record_log.async_close()
     assert [message.split(":")[0] for message in caplog.messages] == ["memory_not_written", "memory_written"]
 
@@ -255,7 +254,7 @@ async def test_all_queued_records_share_one_fsync(path: Path, monkeypatch: pytes
         sync(file)
 
     monkeypatch.setattr(os, "fsync", count)
-    await asyncio.gather(*(new.record_log.async_append(Note(text=str(number))) for number in range(100)))
+    await asyncio.gather(*(new.append(str(number)) for number in range(100)))
     assert syncs == 1
     assert len(new.durable) == 101
 
@@ -278,9 +277,9 @@ async def test_a_failed_write_is_reported_and_retried_on_a_new_handle(
 
     monkeypatch.setattr(os, "fsync", fail_once)
     with pytest.raises(RecordLogWriteError, match="No space"):
-        await new.record_log.async_append(Note(text="b"))
+        await new.append("b")
     assert new.texts == ["start", "a", "start", "b"]
-    await new.record_log.async_append(Note(text="c"))
+    await new.append("c")
     assert new.write_errors == ["No space left on device", None]
     await new.record_log.async_close()
     assert (await open_log(path)).texts == ["start", "a", "start", "b", "c"]
@@ -299,7 +298,7 @@ async def test_closing_with_unwritten_records_is_logged(
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(RecordLogWriteError):
-        await new.record_log.async_append(Note(text="b"))
+        await new.append("b")
     await new.record_log.async_close()
     assert "1 records of site.memory could not be written" in caplog.text
 
@@ -308,7 +307,7 @@ async def test_records_after_closing_are_not_written(path: Path) -> None:
     new = await write_log(path, "a")
     content = path.read_bytes()
     with pytest.raises(RecordLogWriteError):
-        await new.record_log.async_append(Note(text="late"))
+        await new.append("late")
     assert path.read_bytes() == content
 
 
@@ -320,7 +319,7 @@ async def test_compaction_keeps_the_given_and_the_queued_records_and_the_last_n_
     keep = [entry for entry in new.record_log.entries if entry.record.text == "b"]
     new.record_log.append(Note(text="queued"))
     await new.record_log.async_compact(keep)
-    await new.record_log.async_append(Note(text="c"))
+    await new.append("c")
     await new.record_log.async_close()
     again = await open_log(path)
     assert again.texts == ["b", "queued", "c"]
@@ -346,7 +345,7 @@ async def test_a_compaction_whose_folder_fsync_fails_does_not_corrupt_later_reco
     new = await open_log(path)
     new.record_log.begin_run(RUN, Note(text="start"))
     for number in range(9):
-        await new.record_log.async_append(Note(text=str(number)))
+        await new.append(str(number))
 
     def fail(*_: object) -> int:
         raise OSError(24, "Too many open files")
@@ -355,7 +354,7 @@ async def test_a_compaction_whose_folder_fsync_fails_does_not_corrupt_later_reco
         patch.setattr(os, "open", fail)
         with pytest.raises(OSError, match="Too many"):
             await new.record_log.async_compact(new.record_log.entries[-1:])
-    await new.record_log.async_append(Note(text="later"))
+    await new.append("later")
     await new.record_log.async_close()
     assert (await open_log(path)).texts == ["8", "later"]
 
@@ -376,10 +375,10 @@ async def test_a_file_changed_while_in_use_is_rewritten_without_losing_records(
     await write_log(path, "a")
     new = await open_log(path)
     new.record_log.begin_run(NEXT_RUN, Note(text="start"))
-    await new.record_log.async_append(Note(text="b"))
+    await new.append("b")
     damage(path)
-    await new.record_log.async_append(Note(text="c"))
-    await new.record_log.async_append(Note(text="d"))
+    await new.append("c")
+    await new.append("d")
     await new.record_log.async_close()
     again = await open_log(path)
     assert again.texts == ["start", "a", "start", "b", "c", "d"]

@@ -110,7 +110,7 @@ async def assert_writable(found: OpenedLog, path: Path) -> None:
     """Assert that records can be appended to the remaining log and read with it."""
     before = list(found.texts)
     found.record_log.begin_run(NEXT_RUN, Note(text="start"))
-    await found.record_log.async_append(Note(text="after"))
+    await found.append("after")
     assert found.record_log.durable_after(None)[-1].position == Position(run=NEXT_RUN, n=1)
     await found.record_log.async_close()
     assert (await open_log(path)).texts == [*before, "start", "after"]

@@ -130,7 +130,7 @@ async def test_without_a_connection_the_actions_raise(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, action: str
 ) -> None:
     await gateway.stop()
-    await until(lambda: not linked.runtime_data.coordinator.session)
+    await until(lambda: not linked.runtime_data.coordinator.connection.session)
     error = await refused(hass, action)
     assert (type(error), error.translation_key) == (HomeAssistantError, "gateway_away")
 

@@ -194,7 +194,7 @@ async def test_nothing_is_lost_when_the_connection_is_lost_meanwhile(
     hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, flow: RejectedEventsFlow
 ) -> None:
     await gateway.stop()
-    await until(lambda: not linked.runtime_data.coordinator.session)
+    await until(lambda: not linked.runtime_data.coordinator.connection.session)
     for result in (await flow.async_step_init(), await flow.async_step_send_again(), await flow.async_step_discard({})):
         assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "gateway_away")
 

@@ -1,5 +1,6 @@
 """Repair issues derived from the status of the app are created and deleted."""
 
+from _collections_abc import dict_values
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -114,7 +115,7 @@ async def test_a_new_session_does_not_delete_the_issue_of_a_lasting_condition(
     await until(lambda: "storage_full" in shown(hass))
     coordinator = linked.runtime_data.coordinator
     await gateway.drop()
-    await until(lambda: gateway.sessions == 2 and coordinator.available)
+    await until(lambda: gateway.sessions == 2 and coordinator.connection.available)
     assert "storage_full" in shown(hass)
 
 
@@ -264,6 +265,11 @@ class Counted(dict[tuple[str, str], ir.IssueEntry]):
     def __iter__(self) -> Iterator[tuple[str, str]]:
         self.walks += 1
         return super().__iter__()
+
+    @override
+    def values(self) -> dict_values[tuple[str, str], ir.IssueEntry]:
+        self.walks += 1
+        return super().values()
 
 
 async def fix_flow(hass: HomeAssistant, key: str) -> AcknowledgeOccurrenceFlow:

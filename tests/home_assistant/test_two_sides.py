@@ -125,7 +125,9 @@ async def start_site(
             entry = await set_up_with(hass, str(await gateway.pairing_line()))
             site = LinkedSite(hass=hass, gateway=gateway, hook=hook, entry=entry, anna=anna)
             await site.until_linked()
-            await entry.runtime_data.coordinator.async_request(SetWebhook(id="1", name="hook", url=f"{hook.url}/x"))
+            await entry.runtime_data.coordinator.connection.async_request(
+                SetWebhook(id="1", name="hook", url=f"{hook.url}/x")
+            )
             yield site
             await hass.async_block_till_done()
             for loaded in hass.config_entries.async_loaded_entries(DOMAIN):
@@ -252,7 +254,9 @@ async def test_of_simultaneous_answers_from_phone_and_cloud_one_runs_and_the_oth
     start_site: StartSite, worker: list[ServiceCall], first: str, tmp_path: Path
 ) -> None:
     async with start_site() as site, endpoint_process(tmp_path / "cloud") as cloud:
-        await site.entry.runtime_data.coordinator.async_request(SetCloud(id="2", name="cloud", code=await cloud.code()))
+        await site.entry.runtime_data.coordinator.connection.async_request(
+            SetCloud(id="2", name="cloud", code=await cloud.code())
+        )
         alert = await site.raise_alert()
         await until(lambda: site.anna.notifications)
         button = site.anna.button("Open")

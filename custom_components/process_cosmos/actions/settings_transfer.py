@@ -174,7 +174,7 @@ async def _async_add_destination(
         # A name of its own: the exported one may already belong to another destination here.
         name = choose_name(wanted["kind"], names)
         request = destination_request(wanted["kind"], answer, name, wanted.get("label"))
-        await link.async_send_request(request)
+        await link.connection.async_send_request(request)
     except KeyError:
         # The request reads address and code by key, so this is a field missing among the secrets.
         return "secret_missing"

@@ -1,14 +1,16 @@
 """Execution of the actions of the chosen answer: once, after the answer is on disk, even across restarts."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import orjson
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import EVENT_SERVICE_REGISTERED
-from homeassistant.core import Context, HassJob, HomeAssistant, callback
+from homeassistant.core import CALLBACK_TYPE, Context, HassJob, HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.event import async_call_later
@@ -43,6 +45,10 @@ _SENTENCES = {
         " the answer is more than 24 hours old."
     ),
 }
+
+
+type _Subscribe = Callable[[Callable[[Any], None]], CALLBACK_TYPE]
+"""Subscribes a callback and returns a function that cancels it."""
 
 
 class AnswerRunner:
@@ -179,21 +185,9 @@ class AnswerRunner:
         sentence = _SENTENCES[alert.outcome].format(answer=alert.answer, message=message, reason=alert.reason)
         given_up = (alert.closed_at or self._journal.now()) + 2 * MAX_ANSWER_AGE
         while not await self._async_notify_people(alert, sentence) and self._journal.now() < given_up:
-            await self._async_wait_a_minute()
+            with _woken_by(self._after(TRY_AGAIN_AFTER)) as elapsed:
+                await elapsed.wait()
         self._journal.record(OutcomeReported(alert=alert.id, at=self._journal.now()))
-
-    async def _async_wait_a_minute(self) -> None:
-        elapsed = asyncio.Event()
-
-        @callback
-        def end(_now: datetime) -> None:
-            elapsed.set()
-
-        cancel = async_call_later(self._hass, TRY_AGAIN_AFTER, HassJob(end, cancel_on_shutdown=True))
-        try:
-            await elapsed.wait()
-        finally:
-            cancel()
 
     def _is_superseded(self, alert: Alert) -> bool:
         """Return whether the group has a newer alert, or the answer is too old to run."""
@@ -201,52 +195,47 @@ class AnswerRunner:
         return newest != alert.id or self._journal.now() - (alert.closed_at or self._journal.now()) >= MAX_ANSWER_AGE
 
     async def _async_wait_until_started(self) -> None:
-        started = asyncio.Event()
-
-        @callback
-        def set_started(_hass: HomeAssistant) -> None:
-            started.set()
-
-        cancel = async_at_started(self._hass, set_started)
-        try:
+        with _woken_by(lambda wake: async_at_started(self._hass, wake)) as started:
             await started.wait()
-        finally:
-            cancel()
 
     async def _async_wait_for_actions(self, sequence: Sequence[Any]) -> str | None:
         """Wait until all actions of ``sequence`` are registered; after 5 minutes return the first missing one."""
         names = sorted(set(_actions_in(sequence)))
-        given_up = False
-        changed = asyncio.Event()
-
-        @callback
-        def check_again(_event: object) -> None:
-            changed.set()
-
-        @callback
-        def give_up(_now: datetime) -> None:
-            nonlocal given_up
-            given_up = True
-            changed.set()
-
-        cancels = [
-            self._hass.bus.async_listen(EVENT_SERVICE_REGISTERED, check_again),
-            async_call_later(self._hass, ACTION_MISSING_FOR, HassJob(give_up, cancel_on_shutdown=True)),
-        ]
-        try:
+        later = self._after(ACTION_MISSING_FOR)
+        with (
+            _woken_by(later) as given_up,
+            _woken_by(later, partial(self._hass.bus.async_listen, EVENT_SERVICE_REGISTERED)) as changed,
+        ):
             while missing := next((name for name in names if not self._has_action(name)), None):
-                if given_up:
+                if given_up.is_set():
                     return missing
                 changed.clear()
                 await changed.wait()
-        finally:
-            for cancel in cancels:
-                cancel()
         return None
+
+    def _after(self, delay: float | timedelta) -> _Subscribe:
+        return lambda wake: async_call_later(self._hass, delay, HassJob(wake, cancel_on_shutdown=True))
 
     def _has_action(self, name: str) -> bool:
         domain, _, service = name.partition(".")
         return self._hass.services.has_service(domain, service)
+
+
+@contextlib.contextmanager
+def _woken_by(*subscriptions: _Subscribe) -> Iterator[asyncio.Event]:
+    """Yield an event that is set whenever one of ``subscriptions`` calls its callback."""
+    event = asyncio.Event()
+
+    @callback
+    def wake(_: object) -> None:
+        event.set()
+
+    cancels = [subscribe(wake) for subscribe in subscriptions]
+    try:
+        yield event
+    finally:
+        for cancel in cancels:
+            cancel()
 
 
 def _actions_in(part: object) -> Iterator[str]:

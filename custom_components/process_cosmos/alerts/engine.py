@@ -10,8 +10,10 @@ from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import EVENT_HOMEASSISTANT_STOP
 from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
 from homeassistant.exceptions import ConfigEntryError, ConfigEntryNotReady
+from homeassistant.helpers.dispatcher import async_dispatcher_send
 from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.helpers.start import async_at_started
+from homeassistant.util.signal_type import SignalType
 
 from custom_components.process_cosmos.alerts.durations import duration
 from custom_components.process_cosmos.alerts.record_log import Entry, RecordLogTooNewError, RecordLogWriteError
@@ -20,7 +22,7 @@ from custom_components.process_cosmos.contract.alerts import AlertState, Propose
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.issues.recipient_issues import RecipientIssues
-from custom_components.process_cosmos.issues.site_issues import Issue, clear_issues, create_issue
+from custom_components.process_cosmos.issues.site_issues import Issue, clear_issues, create_issue, show_issue
 
 from .answers import AnswerRunner
 from .calls import AlertRequest, RaisedAlert
@@ -33,9 +35,8 @@ from .model import Alert
 from .notification_results import NotificationResult
 from .notification_sender import NotificationSender
 from .recipient_selection import policy_of
-from .records import Acknowledged, Answered, Opened, Record, Recurred, Refused, Resolved, Updated
+from .records import Acknowledged, Answered, Opened, Record, Recurred, Refused, Resolved, Updated, alert_events
 from .scheduler import Scheduler
-from .transitions import kinds_of
 
 COMPACT_EVERY = timedelta(days=1)
 
@@ -48,13 +49,14 @@ _CLEARS_NOTIFICATIONS = (TransitionKind.ANSWERED, TransitionKind.RESOLVED, Trans
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertChange:
-    """A change that is on disk, with the alert as it is after it; passed to listeners."""
+    """A change that is on disk, with the alert as it is after it."""
 
     kind: TransitionKind
     alert: Alert
 
 
-type Listener = Callable[[AlertChange], None]
+SIGNAL_ALERT_CHANGED: SignalType[AlertChange] = SignalType(f"{DOMAIN}_alert_changed")
+"""Dispatcher signal of all sites, sent with each change that is on disk."""
 
 
 class Alerts:
@@ -68,7 +70,6 @@ class Alerts:
         self._hass = hass
         self._entry = entry
         self._policy = policy_of(hass, entry.options)
-        self._listeners: list[Listener] = []
         self._cancels: list[CALLBACK_TYPE] = []
         self._compacting = asyncio.Lock()
         self._outcomes_shown: set[Ulid] = set()
@@ -177,17 +178,6 @@ class Alerts:
     async def async_remove(self) -> None:
         """Delete the record log."""
         await self._journal.async_remove()
-
-    @callback
-    def async_listen(self, listener: Listener) -> CALLBACK_TYPE:
-        """Call ``listener`` with each change that reached the disk; return a function that removes it."""
-        self._listeners.append(listener)
-
-        @callback
-        def remove() -> None:
-            self._listeners.remove(listener)
-
-        return remove
 
     async def async_raise_alert(self, call: AlertRequest) -> RaisedAlert:
         """Open an alert, or update or count the group's open one. Return once that is on disk.
@@ -329,13 +319,13 @@ class Alerts:
     def _on_durable(self, entries: Sequence[Entry[Record]]) -> None:
         for entry in entries:
             after = {alert.id: alert for alert in self._journal.alerts_after(entry.position)}
-            for alert_id, kind in kinds_of(entry.record).items():
-                if alert := after.get(alert_id):
-                    self._handle_change(AlertChange(kind=kind, alert=alert))
+            for event in alert_events(entry.record):
+                if alert := after.get(event.alert):
+                    self._handle_change(AlertChange(kind=event.kind, alert=alert))
         self.gateway_sync.send_new_records()
 
     def _handle_change(self, change: AlertChange) -> None:
-        """Apply the effects of a durable change: run the answer, clear notifications, call the listeners."""
+        """Apply the effects of a durable change: run the answer, clear notifications, send the signal."""
         alert = change.alert
         # Only now: actions must not run for an answer that a crash would undo.
         if change.kind in (TransitionKind.ANSWERED, TransitionKind.UNANSWERED):
@@ -344,8 +334,7 @@ class Alerts:
             self._entry.async_create_background_task(
                 self._hass, self._async_clear(alert.id), f"process_cosmos clear {alert.id}"
             )
-        for listener in tuple(self._listeners):
-            listener(change)
+        async_dispatcher_send(self._hass, SIGNAL_ALERT_CHANGED, change)
 
     async def _async_clear(self, alert: Ulid) -> None:
         """Remove the notification from all recipients it reached, including those no longer configured."""
@@ -392,7 +381,4 @@ class Alerts:
 
     @callback
     def _on_write_error(self, reason: str | None) -> None:
-        if reason is None:
-            clear_issues(self._hass, self._entry, Issue.MEMORY_NOT_WRITTEN)
-        else:
-            create_issue(self._hass, self._entry, Issue.MEMORY_NOT_WRITTEN, reason=reason)
+        show_issue(self._hass, self._entry, Issue.MEMORY_NOT_WRITTEN, {"reason": reason} if reason else None)

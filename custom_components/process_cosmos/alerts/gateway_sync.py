@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
-from datetime import datetime
-from typing import Protocol
 
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant, callback
@@ -13,7 +11,7 @@ from homeassistant.core import HomeAssistant, callback
 from custom_components.process_cosmos.alerts.durations import duration
 from custom_components.process_cosmos.alerts.record_log import RecordLogWriteError
 from custom_components.process_cosmos.contract.alerts import AlertSummary, CaughtUp, Notified, Propose
-from custom_components.process_cosmos.contract.identifiers import NotificationKey, Position, Ulid, UlidRangeError
+from custom_components.process_cosmos.contract.identifiers import Position, UlidRangeError
 from custom_components.process_cosmos.contract.messages import FromHomeAssistant
 from custom_components.process_cosmos.contract.session import Committed, GatewayHello, Heartbeat, Problem, Result
 from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, GatewayAwayError, GatewayRefusedError
@@ -21,27 +19,12 @@ from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, Gatewa
 from .gateway_presence import GatewayPresence
 from .journal import Journal
 from .merge import merge
-from .model import Alert, alerts_after
-from .records import Merged, PlannedRequests
+from .model import alerts_after
+from .records import Merged
+from .scheduler import Scheduler
 from .transitions import transition
 
 type Send = Callable[[FromHomeAssistant], Awaitable[None]]
-
-
-class AlertScheduler(Protocol):
-    """Interface of ``Scheduler``, and of ``removal.NoNotifications`` for a site that is being deleted."""
-
-    def planned_requests(self, alert: Alert) -> PlannedRequests:
-        """Return the notification requests for the gateway in the current state of ``alert``."""
-        ...
-
-    def record_outcome(self, key: NotificationKey, *, reached: bool, at: datetime) -> None:
-        """Record whether the notification ``key`` reached its recipient."""
-        ...
-
-    def process(self, alert_id: Ulid) -> None:
-        """Send the due notifications of one alert and set its timer."""
-        ...
 
 
 class GatewaySync:
@@ -53,7 +36,7 @@ class GatewaySync:
         entry: ConfigEntry,
         journal: Journal,
         *,
-        scheduler: AlertScheduler,
+        scheduler: Scheduler,
         presence: GatewayPresence,
         async_settle: Callable[[Propose], Awaitable[tuple[bool, str | None]]],
     ) -> None:

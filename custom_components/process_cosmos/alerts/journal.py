@@ -29,13 +29,12 @@ from .records import (
     Recurred,
     Refused,
     Start,
+    alert_events,
     alerts_of,
-    events_of,
     proposal_of,
 )
 from .steady_clock import SteadyClock
 from .timetable import NotificationOutcomes
-from .transitions import kinds_of
 
 CLOSED_ALERT_RETENTION = timedelta(days=30)
 _UNWRITTEN: HassKey[dict[str, Sequence[Entry[Record]]]] = HassKey(f"{DOMAIN}_unwritten")
@@ -87,7 +86,7 @@ class Journal:
         # Records of a site that was reloaded on a full disk: they already took effect and must not be lost.
         self.record_log.requeue(self._unwritten.pop(self._entry_id, ()))
         self.replay()
-        events = (event for entry in self.record_log.entries for event in events_of(entry.record))
+        events = (each.event for entry in self.record_log.entries for each in alert_events(entry.record))
         # New ids are above all ids in the log, so that a clock that was set back does not change their order.
         ids = (*self.record_log.runs, *events)
         self.new_id = _new_ids(milliseconds_of(max(ids)) if ids else None)
@@ -180,7 +179,7 @@ class Journal:
 
         ``to_new_gateway``: the gateway has no cursor; it gets no closed alerts that another gateway has applied.
         """
-        if kinds_of(entry.record) and any(
+        if alert_events(entry.record) and any(
             self._is_before_closing_merge(one, entry.position) for one in alerts_of(entry.record)
         ):
             return False  # a gateway restored from a backup would forward it as news after the alert was closed
@@ -245,7 +244,7 @@ class Journal:
 
     def _apply(self, position: Position, record: Record) -> tuple[Alert, ...]:
         changed = self.state.fold(record)
-        if kinds_of(record):  # the gateway and the listeners need it; other records would only cost RAM
+        if alert_events(record):  # the gateway and the listeners need it; other records would only cost RAM
             self._alerts_after[position] = changed
         for alert in changed:
             outcomes = self.outcomes.setdefault(alert.id, NotificationOutcomes())

@@ -11,13 +11,13 @@ from custom_components.process_cosmos.texts import shortened
 from .records import (
     Acknowledged,
     AcknowledgementExpired,
+    AlertRecord,
     Answer,
     Answered,
-    Confirmed,
     Content,
     Ended,
+    EventRecord,
     Merged,
-    NotifiedRecord,
     Opened,
     OutcomeReported,
     PlannedRequests,
@@ -29,7 +29,6 @@ from .records import (
     Resolved,
     Restored,
     Running,
-    Start,
     Unanswered,
     Updated,
     proposal_of,
@@ -173,14 +172,6 @@ class State:
             del self.alive[alert.group]
 
 
-def fold(records: Iterable[Record]) -> State:
-    """Return the state after applying ``records`` in order."""
-    state = State()
-    for record in records:
-        state.fold(record)
-    return state
-
-
 def alerts_after(record: Record, known: Mapping[Ulid, Alert]) -> tuple[Alert, ...]:
     """Return the alerts that ``record`` changes, as they are after it; a record of an unknown alert changes nothing."""
     if isinstance(record, Opened):
@@ -189,9 +180,7 @@ def alerts_after(record: Record, known: Mapping[Ulid, Alert]) -> tuple[Alert, ..
         restored = [_restored(item, record.at) for item in record.restored]
         reconciled = [_reconciled(known[one.alert], one, record.at) for one in record.reconciled if one.alert in known]
         return (*restored, *reconciled)
-    if isinstance(record, Start | Confirmed | NotifiedRecord):
-        return ()
-    alert = known.get(record.alert)
+    alert = known.get(record.alert) if isinstance(record, AlertRecord | EventRecord) else None
     changed = _changed(alert, record) if alert else None
     return (changed,) if changed else ()
 

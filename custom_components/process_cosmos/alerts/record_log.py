@@ -143,12 +143,6 @@ class RecordLog[R: Message]:
         self._start_writing()
         return entry.position
 
-    async def async_append(self, record: R) -> Position:
-        """Append ``record`` and wait until it is on disk; raise ``RecordLogWriteError`` if writing fails."""
-        position = self.append(record)
-        await self.async_flush()
-        return position
-
     async def async_flush(self) -> None:
         """Wait until all appended records are on disk; raise ``RecordLogWriteError`` if a write fails first."""
         if not self._queue:
@@ -302,7 +296,6 @@ class RecordLog[R: Message]:
         if self.damaged:
             LOGGER.error("memory_damaged: %d bytes of %s cannot be read; check the disk", self.damaged, self._path.name)
             self._copy_before_rewrite = True
-        if self.damaged:
             with contextlib.suppress(OSError):  # otherwise before the first record, or with the next compaction
                 self._rewrite(self.entries, self.runs)
 
@@ -348,13 +341,7 @@ class RecordLog[R: Message]:
         if self._copy_before_rewrite:
             self._copy_damaged_file()
             self._copy_before_rewrite = False
-        temporary = self._temporary_path
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # The old file stays complete until the new one is on disk.
-        temporary.replace(self._path)
+        self._write_new(self._path, content)
         self._identity = self._find_identity()
         self.size = len(content)  # set before the fsync of the folder, which may fail: the next record is appended here
         folder = os.open(self._path.parent, os.O_RDONLY)
@@ -373,11 +360,15 @@ class RecordLog[R: Message]:
     def _copy_damaged_file(self) -> None:
         """Copy the damaged file to an unused name, so that its records may be recovered by hand."""
         paths = (self._path.with_name(f"{self._path.name}.damaged-{number}") for number in count(1))
+        self._write_new(next(path for path in paths if not path.exists()), self._path.read_bytes())
+
+    def _write_new(self, path: Path, content: bytes) -> None:
+        """Write ``content`` to ``path``, at which an old file stays complete until the new one is on disk."""
         with self._temporary_path.open("wb") as file:
-            file.write(self._path.read_bytes())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        self._temporary_path.replace(next(path for path in paths if not path.exists()))
+        self._temporary_path.replace(path)
 
     def _remove(self) -> None:
         for path in (self._path, self._temporary_path, *self._path.parent.glob(f"{self._path.name}.damaged-*")):

@@ -4,13 +4,14 @@
 for the gateway.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, get_args, override
 
-from custom_components.process_cosmos.contract.alerts import AlertState, Attached, Outcome, Severity
+from custom_components.process_cosmos.contract.alerts import AlertState, Attached, Outcome, Severity, TransitionKind
 from custom_components.process_cosmos.contract.identifiers import NotificationKey, Position, Ulid
 
 
@@ -77,6 +78,41 @@ type PlannedRequests = tuple[PlannedRequest, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlertRecord:
+    """A record about one alert, which may be unknown."""
+
+    alert: Ulid
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertEvent:
+    """A change of one alert that is sent to the gateway as an event."""
+
+    alert: Ulid
+    event: Ulid
+
+    @property
+    @abstractmethod
+    def kind(self) -> TransitionKind:
+        """The kind of the change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecord(AlertEvent):
+    """A record that is one ``AlertEvent``; its type is the kind of the change."""
+
+    type: ClassVar[str]
+    at: datetime
+
+    @property
+    @override
+    def kind(self) -> TransitionKind:
+        """The kind of the change."""
+        return TransitionKind(self.type)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """First record of a run. ``gateway``: whether the site had one, which then gets all records of the run."""
 
@@ -94,29 +130,23 @@ class Confirmed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
+class Opened(EventRecord):
     """A new alert, with revision 1, which is notified at once."""
 
     type: ClassVar[str] = "opened"
-    alert: Ulid
-    event: Ulid
-    at: datetime
     group: str
     content: Content
     requests: PlannedRequests = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Updated:
+class Updated(EventRecord):
     """A repeated call with new content, which creates a revision that is notified from ``notify_at`` on.
 
     ``adds_only``: the caller may not answer, so answers to older revisions stay valid and the give-up time is kept.
     """
 
     type: ClassVar[str] = "updated"
-    alert: Ulid
-    event: Ulid
-    at: datetime
     content: Content
     notify_at: datetime
     adds_only: bool = False
@@ -124,23 +154,18 @@ class Updated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recurred:
+class Recurred(AlertRecord):
     """Repeated calls without new content: ``times`` calls, the last one at ``at``."""
 
     type: ClassVar[str] = "recurred"
-    alert: Ulid
-    at: datetime
     times: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Acknowledged:
+class Acknowledged(EventRecord):
     """An acknowledgement, which creates a revision that is notified from ``notify_at`` on."""
 
     type: ClassVar[str] = "acknowledged"
-    alert: Ulid
-    event: Ulid
-    at: datetime
     notify_at: datetime
     by: str
     proposal: str | None = None
@@ -148,56 +173,41 @@ class Acknowledged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AcknowledgementExpired:
+class AcknowledgementExpired(EventRecord):
     """The end of an acknowledgement without an answer or a resolution."""
 
     type: ClassVar[str] = "acknowledgement_expired"
-    alert: Ulid
-    event: Ulid
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rescheduled:
+class Rescheduled(EventRecord):
     """Notification requests that are due earlier than in the last recorded list."""
 
     type: ClassVar[str] = "rescheduled"
-    alert: Ulid
-    event: Ulid
-    at: datetime
     requests: PlannedRequests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unanswered:
+class Unanswered(EventRecord):
     """The end of an alert that nobody answered in time; the answer named by ``if_unanswered`` is run."""
 
     type: ClassVar[str] = "unanswered"
-    alert: Ulid
-    event: Ulid
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resolved:
+class Resolved(EventRecord):
     """The end of an alert without an answer."""
 
     type: ClassVar[str] = "resolved"
-    alert: Ulid
-    event: Ulid
-    at: datetime
     by: str
     note: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class Answered(EventRecord):
     """The end of an alert by ``answer``."""
 
     type: ClassVar[str] = "answered"
-    alert: Ulid
-    event: Ulid
-    at: datetime
     answer: str
     by: str
     note: str | None = None
@@ -205,44 +215,35 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class Refused(AlertRecord):
     """Refusal of a proposal with ``code``; ``alert`` may be unknown."""
 
     type: ClassVar[str] = "refused"
-    alert: Ulid
-    at: datetime
     proposal: str
     code: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class Running(AlertRecord):
     """Start of the answer's actions, recorded before the first one runs."""
 
     type: ClassVar[str] = "running"
-    alert: Ulid
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Ended(EventRecord):
     """Outcome of the answer's actions; ``reason``: why they failed, shown to people."""
 
     type: ClassVar[str] = "outcome"
-    alert: Ulid
-    event: Ulid
-    at: datetime
     outcome: Outcome
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OutcomeReported:
+class OutcomeReported(AlertRecord):
     """Note that people were notified of an unsuccessful outcome, or that trying to was given up."""
 
     type: ClassVar[str] = "noticed"
-    alert: Ulid
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,11 +257,9 @@ class NotifiedRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Restored:
+class Restored(AlertEvent):
     """An alert that only the gateway knew, restored without actions; ``resolved``: closed, as ``merge`` decided."""
 
-    alert: Ulid
-    event: Ulid
     group: str
     revision: int
     severity: Severity
@@ -269,17 +268,27 @@ class Restored:
     resolved: bool = False
     requests: PlannedRequests = ()
 
+    @property
+    @override
+    def kind(self) -> TransitionKind:
+        """The kind of the change."""
+        return TransitionKind.RESOLVED if self.resolved else TransitionKind.RESTORED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reconciled:
+class Reconciled(AlertEvent):
     """An alert of this log after a merge: alive in the next revision, or closed with ``state``."""
 
-    alert: Ulid
-    event: Ulid
     state: AlertState
     revision: int
     answers_from: int
     requests: PlannedRequests = ()
+
+    @property
+    @override
+    def kind(self) -> TransitionKind:
+        """The kind of the change."""
+        return TransitionKind.RECONCILED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,34 +326,8 @@ type Record = (
     | Merged
 )
 
-RECORDS: Mapping[str, type[Record]] = {
-    record.type: record
-    for record in (
-        Start,
-        Confirmed,
-        Opened,
-        Updated,
-        Recurred,
-        Acknowledged,
-        AcknowledgementExpired,
-        Rescheduled,
-        Unanswered,
-        Resolved,
-        Answered,
-        Refused,
-        Running,
-        Ended,
-        OutcomeReported,
-        NotifiedRecord,
-        Merged,
-    )
-}
+RECORDS: Mapping[str, type[Record]] = {record.type: record for record in get_args(Record.__value__)}
 """Record classes by type."""
-
-Eventful = (
-    Opened | Updated | Acknowledged | AcknowledgementExpired | Rescheduled | Unanswered | Resolved | Answered | Ended
-)
-"""Records about one alert that are sent to the gateway as events."""
 
 
 def proposal_of(record: Record) -> str | None:
@@ -352,23 +335,19 @@ def proposal_of(record: Record) -> str | None:
     return record.proposal if isinstance(record, Acknowledged | Answered | Refused) else None
 
 
+def alert_events(record: Record) -> tuple[AlertEvent, ...]:
+    """Return the events of ``record``, each for another alert."""
+    if isinstance(record, Merged):
+        return (*record.restored, *record.reconciled)
+    return (record,) if isinstance(record, EventRecord) else ()
+
+
 def alerts_of(record: Record) -> tuple[Ulid, ...]:
     """Return the ids of the alerts in ``record``, which may be unknown."""
     match record:
-        case Start() | Confirmed():
-            return ()
+        case AlertRecord():
+            return (record.alert,)
         case NotifiedRecord():
             return (record.key.alert,)
-        case Merged():
-            return (*(one.alert for one in record.restored), *(one.alert for one in record.reconciled))
         case _:
-            return (record.alert,)
-
-
-def events_of(record: Record) -> tuple[Ulid, ...]:
-    """Return the ids of the events that ``record`` creates."""
-    match record:
-        case Merged():
-            return (*(one.event for one in record.restored), *(one.event for one in record.reconciled))
-        case _:
-            return (record.event,) if isinstance(record, Eventful) else ()
+            return tuple(event.alert for event in alert_events(record))

@@ -2,7 +2,6 @@
 
 import asyncio
 import uuid
-from datetime import datetime
 
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant
@@ -12,34 +11,23 @@ from custom_components.process_cosmos.contract.alerts import Propose
 from custom_components.process_cosmos.contract.destinations import Status
 from custom_components.process_cosmos.contract.devices import Subscribe
 from custom_components.process_cosmos.contract.errors import Code
-from custom_components.process_cosmos.contract.identifiers import NotificationKey, Position, Ulid
+from custom_components.process_cosmos.contract.identifiers import Position
 from custom_components.process_cosmos.contract.session import Committed
 from custom_components.process_cosmos.flows.gateway_requests import GatewayAccess, async_connect
 from custom_components.process_cosmos.gateway.client import GatewayError, Session
+from custom_components.process_cosmos.issues.recipient_issues import RecipientIssues
 
 from .gateway_presence import GatewayPresence
 from .gateway_sync import GatewaySync
 from .journal import Journal
-from .model import Alert
+from .notification_sender import NotificationSender
+from .policy import Policy
 from .record_log import RecordLogTooNewError, RecordLogWriteError
-from .records import PlannedRequests, Resolved
+from .records import Resolved
+from .scheduler import Scheduler
 
 _APPLIED_WITHIN = 5.0
 _DELIVERED_WITHIN = 5.0
-
-
-class NoNotifications:
-    """Scheduler of a site that is being deleted, which notifies nobody."""
-
-    def planned_requests(self, _alert: Alert) -> PlannedRequests:
-        """Return no notification requests."""
-        return ()
-
-    def record_outcome(self, key: NotificationKey, *, reached: bool, at: datetime) -> None:
-        """Ignore the outcome: all open alerts are about to be closed."""
-
-    def process(self, _alert_id: Ulid) -> None:
-        """Do nothing: the site is being deleted."""
 
 
 async def async_resolve_all(hass: HomeAssistant, entry: ConfigEntry, found: GatewayAccess) -> None:
@@ -69,8 +57,19 @@ async def _async_hand_over(hass: HomeAssistant, entry: ConfigEntry, found: Gatew
         if session.hello.entry not in (None, entry.entry_id):
             return  # the app serves another site now, whose alerts must stay open
         presence = GatewayPresence(hass, journal.now)
+        issues = RecipientIssues(hass, entry, (), journal.now)
+        # Without levels nobody is notified, and the gateway gets no notification requests.
+        scheduler = Scheduler(
+            hass,
+            entry,
+            journal,
+            policy=Policy(levels=()),
+            sender=NotificationSender(hass, entry.title, issues.learn),
+            recipient_issues=issues,
+            gateway=presence,
+        )
         gateway_sync = GatewaySync(
-            hass, entry, journal, scheduler=NoNotifications(), presence=presence, async_settle=_async_settle
+            hass, entry, journal, scheduler=scheduler, presence=presence, async_settle=_async_settle
         )
         try:
             async with asyncio.timeout(_APPLIED_WITHIN):

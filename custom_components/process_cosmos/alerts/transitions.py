@@ -1,27 +1,19 @@
 """Conversion of records into messages to the gateway, with times as ages."""
 
-from collections.abc import Mapping
 from datetime import datetime
 
 import orjson
 
 from custom_components.process_cosmos.alerts.record_log import Entry
-from custom_components.process_cosmos.contract.alerts import (
-    Change,
-    NotificationRequest,
-    Replica,
-    Transition,
-    TransitionKind,
-)
-from custom_components.process_cosmos.contract.identifiers import Ulid
+from custom_components.process_cosmos.contract.alerts import Change, NotificationRequest, Replica, Transition
 
 from .model import MAX_ENTITIES, Alert
 from .records import (
     Acknowledged,
     AcknowledgementExpired,
-    Answered,
+    AlertEvent,
     Ended,
-    Eventful,
+    EventRecord,
     Merged,
     Opened,
     PlannedRequests,
@@ -29,24 +21,11 @@ from .records import (
     Record,
     Refused,
     Rescheduled,
-    Resolved,
     Restored,
-    Unanswered,
     Updated,
+    alert_events,
     proposal_of,
 )
-
-KINDS: Mapping[type, TransitionKind] = {
-    Opened: TransitionKind.OPENED,
-    Updated: TransitionKind.UPDATED,
-    Acknowledged: TransitionKind.ACKNOWLEDGED,
-    AcknowledgementExpired: TransitionKind.ACKNOWLEDGEMENT_EXPIRED,
-    Rescheduled: TransitionKind.RESCHEDULED,
-    Unanswered: TransitionKind.UNANSWERED,
-    Resolved: TransitionKind.RESOLVED,
-    Answered: TransitionKind.ANSWERED,
-    Ended: TransitionKind.OUTCOME,
-}
 
 
 def transition(entry: Entry[Record], after: tuple[Alert, ...], now: datetime) -> Transition | None:
@@ -58,16 +37,6 @@ def transition(entry: Entry[Record], after: tuple[Alert, ...], now: datetime) ->
     if not changes:
         return None
     return Transition(position=entry.position, changes=changes, proposal=proposal_of(record))
-
-
-def kinds_of(record: Record) -> Mapping[Ulid, TransitionKind]:
-    """Return the kind of transition that ``record`` causes, by alert."""
-    if isinstance(record, Merged):
-        return {
-            **{one.alert: _restored_kind(one) for one in record.restored},
-            **{one.alert: TransitionKind.RECONCILED for one in record.reconciled},
-        }
-    return {record.alert: KINDS[type(record)]} if isinstance(record, Eventful) else {}
 
 
 def replica(alert: Alert, now: datetime) -> Replica:
@@ -97,40 +66,32 @@ def replica(alert: Alert, now: datetime) -> Replica:
 
 
 def _changes(record: Record, after: tuple[Alert, ...], now: datetime) -> tuple[Change, ...]:
-    by_id = {alert.id: alert for alert in after}
-    parts: Mapping[Ulid, Eventful | Restored | Reconciled]
-    if isinstance(record, Merged):
-        parts = {
-            **{one.alert: one for one in record.restored},
-            **{one.alert: one for one in record.reconciled},
-        }
-    elif isinstance(record, Eventful):
-        parts = {record.alert: record}
-    else:
+    if not isinstance(record, EventRecord | Merged):
         return ()
+    by_id = {alert.id: alert for alert in after}
     return tuple(
         Change(
-            kind=kind,
-            alert=replica(by_id[alert], now),
-            event=parts[alert].event,
+            kind=event.kind,
+            alert=replica(by_id[event.alert], now),
+            event=event.event,
             at=record.at,
-            requests=_requests_of(parts[alert], now),
+            requests=_requests_of(event, now),
         )
-        for alert, kind in kinds_of(record).items()
-        if alert in by_id
+        for event in alert_events(record)
+        if event.alert in by_id
     )
 
 
-def _requests_of(part: Eventful | Restored | Reconciled, now: datetime) -> tuple[NotificationRequest, ...] | None:
+def _requests_of(event: AlertEvent, now: datetime) -> tuple[NotificationRequest, ...] | None:
     """Return the remaining notification requests; None: they are unchanged."""
-    match part:
+    match event:
         # The acknowledgement's requests are already due at its end: the gateway continues without this message.
         case AcknowledgementExpired() | Ended():
             return None
-        case Unanswered() | Resolved() | Answered():
-            return ()
+        case Opened() | Updated() | Acknowledged() | Rescheduled() | Restored() | Reconciled():
+            return _requests(event.requests, now)
         case _:
-            return _requests(part.requests, now)
+            return ()
 
 
 def _requests(requests: PlannedRequests, now: datetime) -> tuple[NotificationRequest, ...]:
@@ -142,7 +103,3 @@ def _requests(requests: PlannedRequests, now: datetime) -> tuple[NotificationReq
         )
         for request in requests
     )
-
-
-def _restored_kind(item: Restored) -> TransitionKind:
-    return TransitionKind.RESOLVED if item.resolved else TransitionKind.RESTORED

@@ -200,7 +200,7 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         """Send a request in the session of the site."""
         if self._coordinator is None:
             raise GatewayAwayError(GATEWAY_AWAY, "The site has no app")
-        return await self._coordinator.async_send_request(request)
+        return await self._coordinator.connection.async_send_request(request)
 
     async def _remove_at_gateway(self, name: str) -> None:
         """Remove a destination from the gateway; ignore one that it does not have."""

@@ -131,7 +131,7 @@ class RejectedEventsFlow(RepairsFlow):
     async def _send_request(self, request: Request) -> Reply:
         if self._link is None:
             raise GatewayAwayError(GATEWAY_AWAY, "The site is not loaded")
-        return await self._link.async_send_request(request)
+        return await self._link.connection.async_send_request(request)
 
     def _give_up(self, error: GatewayError) -> RepairsFlowResult:
         reason = "gateway_away" if isinstance(error, GatewayAwayError) else "refused"

@@ -12,6 +12,8 @@ from custom_components.process_cosmos.actions.alert_call import Problem
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.texts import escaped, listed
 
+from .site_issues import issues_with_prefix
+
 CALL_PROBLEMS: Final = "call_problems"
 """The translation key, and the prefix of the issue ids."""
 
@@ -59,7 +61,7 @@ def show_problems(
 @callback
 def forget_problems_of_removed_callers(hass: HomeAssistant) -> None:
     """Delete the issues of callers that are not, or no longer, an entity; call this after the start."""
-    for issue in _issues(hass):
+    for issue in issues_with_prefix(hass, f"{CALL_PROBLEMS}_"):
         if hass.states.get(str((issue.data or {}).get("caller"))) is None:
             ir.async_delete_issue(hass, DOMAIN, issue.issue_id)
 
@@ -67,11 +69,5 @@ def forget_problems_of_removed_callers(hass: HomeAssistant) -> None:
 @callback
 def forget(hass: HomeAssistant) -> None:
     """Delete all these issues when the last site is removed."""
-    for issue in _issues(hass):
+    for issue in issues_with_prefix(hass, f"{CALL_PROBLEMS}_"):
         ir.async_delete_issue(hass, DOMAIN, issue.issue_id)
-
-
-def _issues(hass: HomeAssistant) -> Sequence[ir.IssueEntry]:
-    issues = ir.async_get(hass).issues.values()
-    # A list, because callers delete issues while they iterate.
-    return [issue for issue in issues if issue.domain == DOMAIN and issue.issue_id.startswith(f"{CALL_PROBLEMS}_")]

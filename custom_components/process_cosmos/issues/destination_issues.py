@@ -1,6 +1,6 @@
 """Repair issues of destinations: for a refusal at once, for an offline destination after an hour."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -29,16 +29,15 @@ class DestinationIssues:
         """Start without knowledge of the destinations of the site."""
         self._hass = hass
         self._entry = entry
-        self._offline_since: dict[str, datetime] = {}
         self._timer: CALLBACK_TYPE | None = None
 
     @callback
     def show(self, status: Status) -> None:
         """Create the issues for ``status``, delete all others, and check again when the next one is due."""
-        now = dt_util.utcnow()
-        offline = [link for link in status.links if link.state is LinkState.OFFLINE]
-        self._offline_since = {link.name: self._since(link, now) for link in offline}
-        self._update(status, now)
+        # The wire has ages, because the clocks of the two sides may be hours apart.
+        received = dt_util.utcnow()
+        offline = [link for link in status.links if link.state is LinkState.OFFLINE and link.reason != _UNTRIED]
+        self._update(status, [(received - duration(link.state_age) + OFFLINE_FOR, link) for link in offline], received)
 
     @callback
     def stop(self) -> None:
@@ -47,26 +46,20 @@ class DestinationIssues:
             self._timer()
             self._timer = None
 
-    def _since(self, link: Link, now: datetime) -> datetime:
-        """Return since when ``link`` is offline."""
-        # The wire has ages, because the clocks of the two sides may be hours apart.
-        return now - duration(link.state_age)
-
     @callback
-    def _update(self, status: Status, now: datetime) -> None:
+    def _update(self, status: Status, offline: Sequence[tuple[datetime, Link]], now: datetime) -> None:
+        """Show refused links, and those ``offline`` (each with the time when it is due) for long enough."""
         self.stop()
         refused = [link for link in status.links if link.state is LinkState.REFUSED]
-        tried = [link for link in status.links if link.name in self._offline_since and link.reason != _UNTRIED]
-        due = {link.name: self._offline_since[link.name] + OFFLINE_FOR for link in tried}
-        offline = [link for link in tried if due[link.name] <= now]
-        for issue, links in ((Issue.DESTINATION_REFUSED, refused), (Issue.DESTINATION_OFFLINE, offline)):
+        due = [link for at, link in offline if at <= now]
+        for issue, links in ((Issue.DESTINATION_REFUSED, refused), (Issue.DESTINATION_OFFLINE, due)):
             clear_other_issues(self._hass, self._entry, issue, [link.name for link in links])
             for link in links:
                 create_issue(
                     self._hass, self._entry, issue, about=link.name, **self._placeholders(link, status.waiting)
                 )
-        if later := [at for at in due.values() if at > now]:
-            self._timer = async_call_later(self._hass, min(later) - now, partial(self._update, status))
+        if later := [at for at, _ in offline if at > now]:
+            self._timer = async_call_later(self._hass, min(later) - now, partial(self._update, status, offline))
 
     def _placeholders(self, link: Link, waiting: Waiting) -> Mapping[str, str]:
         reason = reason_sentence(self._hass, link.reason or link.state)

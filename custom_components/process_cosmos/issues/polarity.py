@@ -9,7 +9,7 @@ from homeassistant.core import HomeAssistant
 from custom_components.process_cosmos.contract.devices import Device, Hint
 from custom_components.process_cosmos.texts import listed, quoted
 
-from .site_issues import Issue, clear_issues, create_issue
+from .site_issues import Issue, show_issue
 
 _CHOICES: Mapping[Hint, str] = {Hint.VALVE: "`open` / `closed`", Hint.MOISTURE: "`wet` / `dry`"}
 
@@ -42,11 +42,8 @@ class PolarityIssue:
             self._show()
 
     def _show(self) -> None:
-        if self._unclear:
-            properties = listed([*chain.from_iterable(self._unclear.values())])
-            create_issue(self._hass, self._entry, Issue.POLARITY_UNKNOWN, properties=properties)
-        else:
-            clear_issues(self._hass, self._entry, Issue.POLARITY_UNKNOWN)
+        properties = listed([*chain.from_iterable(self._unclear.values())])
+        show_issue(self._hass, self._entry, Issue.POLARITY_UNKNOWN, {"properties": properties} if properties else None)
 
 
 def _unclear_properties(device: Device) -> list[str]:

@@ -19,7 +19,7 @@ from custom_components.process_cosmos.alerts.notification_results import (
 from custom_components.process_cosmos.alerts.recipients import MOBILE_APP, recipient_exists, recipient_name, shown_name
 from custom_components.process_cosmos.const import CONF_NAMES, LOGGER
 from custom_components.process_cosmos.contract.identifiers import PHONE
-from custom_components.process_cosmos.issues.site_issues import Issue, clear_issue_about, clear_issues, create_issue
+from custom_components.process_cosmos.issues.site_issues import Issue, clear_issues, create_issue, show_issue
 
 FAILED_FOR = timedelta(hours=1)
 """How long notifications of a recipient have to fail until an issue is created."""
@@ -71,8 +71,7 @@ class RecipientIssues:
         """Record a notification result: log the first of consecutive failures, create an issue after an hour."""
         if result.code is None:
             self._failing_since.pop(recipient, None)
-            clear_issue_about(self._hass, self._entry, Issue.RECIPIENT_FAILS, recipient)
-            clear_issue_about(self._hass, self._entry, Issue.RECIPIENT_GONE, recipient)
+            clear_issues(self._hass, self._entry, Issue.RECIPIENT_FAILS, Issue.RECIPIENT_GONE, about=recipient)
             return
         now = self._now()
         if recipient not in self._failing_since:  # retried every minute, so log once
@@ -91,15 +90,13 @@ class RecipientIssues:
         self._remember_names()
         for recipient in self._recipients:
             if recipient_exists(self._hass, recipient):
-                clear_issue_about(self._hass, self._entry, Issue.RECIPIENT_GONE, recipient)
+                clear_issues(self._hass, self._entry, Issue.RECIPIENT_GONE, about=recipient)
             else:
-                clear_issue_about(self._hass, self._entry, Issue.RECIPIENT_FAILS, recipient)
+                clear_issues(self._hass, self._entry, Issue.RECIPIENT_FAILS, about=recipient)
                 gone = FailureCode.PHONE_GONE if recipient.startswith(PHONE) else FailureCode.ENTITY_GONE
                 self._show(Issue.RECIPIENT_GONE, recipient, failed(gone))
-        if self._recipients and self.nobody_left:
-            create_issue(self._hass, self._entry, Issue.NOBODY_LEFT)
-        else:
-            clear_issues(self._hass, self._entry, Issue.NOBODY_LEFT)
+        nobody = self._recipients and self.nobody_left
+        show_issue(self._hass, self._entry, Issue.NOBODY_LEFT, {} if nobody else None)
 
     def _show(self, issue: Issue, recipient: str, result: NotificationResult) -> None:
         name = shown_name(self._hass, self._entry, recipient)

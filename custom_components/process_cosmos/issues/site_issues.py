@@ -1,7 +1,6 @@
 """Table of the repair issues of a site, and the functions that create and delete them."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from homeassistant.config_entries import SOURCE_REAUTH, ConfigEntry
@@ -56,58 +55,50 @@ class Issue(StrEnum):
     NOBODY_LEFT = "nobody_left"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _IssueAttributes:
-    severity: ir.IssueSeverity = ir.IssueSeverity.ERROR
-    fixable: bool = False
-    learn_more: str | None = None
-
-
 _UPDATES = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/install.md#update"
 _POLARITY = "https://github.com/process-cosmos/process-cosmos/blob/main/wire/devices.md#what-true-means"
 
 _LINKS = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/errors.md#why-a-link-is-offline-or-refused"
 
-_ATTRIBUTES: Mapping[Issue, _IssueAttributes] = {
-    Issue.GATEWAY_UNREACHABLE: _IssueAttributes(),
-    Issue.OTHER_GATEWAY: _IssueAttributes(fixable=True),
-    Issue.OTHER_HOME_ASSISTANT: _IssueAttributes(),
-    Issue.SCHEMA_TOO_OLD: _IssueAttributes(learn_more=_UPDATES),
-    Issue.SCHEMA_TOO_NEW: _IssueAttributes(learn_more=_UPDATES),
-    Issue.APP_OLDER: _IssueAttributes(severity=ir.IssueSeverity.WARNING, learn_more=_UPDATES),
-    Issue.REFUSED: _IssueAttributes(),
-    Issue.DESTINATION_REFUSED: _IssueAttributes(learn_more=_LINKS),
-    Issue.DESTINATION_OFFLINE: _IssueAttributes(severity=ir.IssueSeverity.WARNING, learn_more=_LINKS),
-    Issue.REJECTED_EVENTS: _IssueAttributes(severity=ir.IssueSeverity.WARNING, fixable=True),
-    Issue.OUTBOX_FULL_URGENT: _IssueAttributes(),
-    Issue.OUTBOX_FULL_CHANGE: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
-    Issue.OUTBOX_FULL_READING: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
-    Issue.STORAGE_FULL: _IssueAttributes(),
-    Issue.STORAGE_READ_ONLY: _IssueAttributes(),
-    Issue.STORAGE_FAILING: _IssueAttributes(),
-    Issue.STORE_RECOVERED: _IssueAttributes(fixable=True),
-    Issue.STORE_LOST: _IssueAttributes(fixable=True),
-    Issue.EVENTS_DROPPED: _IssueAttributes(fixable=True),
-    Issue.READINGS_DROPPED: _IssueAttributes(severity=ir.IssueSeverity.WARNING, fixable=True),
-    Issue.BROKER_DROPS: _IssueAttributes(severity=ir.IssueSeverity.WARNING, fixable=True),
-    Issue.BROKER_AWAY: _IssueAttributes(),
-    Issue.BROKER_LOGIN_REFUSED: _IssueAttributes(),
-    Issue.BROKER_CERTIFICATE: _IssueAttributes(),
-    Issue.BROKER_REFUSED: _IssueAttributes(),
-    Issue.BROKER_DENIED: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
-    Issue.BROKER_QOS: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
-    Issue.DEVICE_LIMITED: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
-    Issue.TOO_MANY_DEVICES: _IssueAttributes(severity=ir.IssueSeverity.WARNING),
-    Issue.IDENTITY_CONFLICT: _IssueAttributes(),
-    Issue.MEMORY_NOT_WRITTEN: _IssueAttributes(),
-    Issue.MEMORY_DAMAGED: _IssueAttributes(),
-    Issue.MEMORY_LOST: _IssueAttributes(),
-    Issue.MEMORY_TOO_NEW: _IssueAttributes(learn_more=_UPDATES),
-    Issue.POLARITY_UNKNOWN: _IssueAttributes(severity=ir.IssueSeverity.WARNING, learn_more=_POLARITY),
-    Issue.RECIPIENT_FAILS: _IssueAttributes(),
-    Issue.RECIPIENT_GONE: _IssueAttributes(),
-    Issue.NOBODY_LEFT: _IssueAttributes(),
+_LEARN_MORE: Mapping[Issue, str] = {
+    Issue.SCHEMA_TOO_OLD: _UPDATES,
+    Issue.SCHEMA_TOO_NEW: _UPDATES,
+    Issue.APP_OLDER: _UPDATES,
+    Issue.MEMORY_TOO_NEW: _UPDATES,
+    Issue.DESTINATION_REFUSED: _LINKS,
+    Issue.DESTINATION_OFFLINE: _LINKS,
+    Issue.POLARITY_UNKNOWN: _POLARITY,
 }
+
+_FIXABLE = frozenset(
+    {
+        Issue.OTHER_GATEWAY,
+        Issue.REJECTED_EVENTS,
+        Issue.STORE_RECOVERED,
+        Issue.STORE_LOST,
+        Issue.EVENTS_DROPPED,
+        Issue.READINGS_DROPPED,
+        Issue.BROKER_DROPS,
+    }
+)
+
+_WARNINGS = frozenset(
+    {
+        Issue.APP_OLDER,
+        Issue.DESTINATION_OFFLINE,
+        Issue.REJECTED_EVENTS,
+        Issue.OUTBOX_FULL_CHANGE,
+        Issue.OUTBOX_FULL_READING,
+        Issue.READINGS_DROPPED,
+        Issue.BROKER_DROPS,
+        Issue.BROKER_DENIED,
+        Issue.BROKER_QOS,
+        Issue.DEVICE_LIMITED,
+        Issue.TOO_MANY_DEVICES,
+        Issue.POLARITY_UNKNOWN,
+    }
+)
+"""Issues that are warnings; all others are errors."""
 
 ISSUES_OF_CODES: Mapping[str, Issue] = {
     Code.OTHER_HOME_ASSISTANT: Issue.OTHER_HOME_ASSISTANT,
@@ -131,15 +122,14 @@ def create_issue(
     hass: HomeAssistant, entry: ConfigEntry, issue: Issue, *, about: str | None = None, **placeholders: str
 ) -> None:
     """Create or update ``issue`` for a site. ``about``: the subject, for an issue that can exist several times."""
-    attributes = _ATTRIBUTES[issue]
     ir.async_create_issue(
         hass,
         DOMAIN,
         _id(entry, issue, about),
         data={"entry_id": entry.entry_id, "issue": issue},
-        is_fixable=attributes.fixable,
-        learn_more_url=attributes.learn_more,
-        severity=attributes.severity,
+        is_fixable=issue in _FIXABLE,
+        learn_more_url=_LEARN_MORE.get(issue),
+        severity=ir.IssueSeverity.WARNING if issue in _WARNINGS else ir.IssueSeverity.ERROR,
         translation_key=issue,
         translation_placeholders={"site": entry.title, **placeholders},
     )
@@ -159,10 +149,18 @@ def end_reauth(hass: HomeAssistant, entry: ConfigEntry) -> None:
         hass.config_entries.flow.async_abort(flow["flow_id"])
 
 
-def clear_issues(hass: HomeAssistant, entry: ConfigEntry, *issues: Issue) -> None:
-    """Delete these issues of the site; those with a subject stay."""
+def clear_issues(hass: HomeAssistant, entry: ConfigEntry, *issues: Issue, about: str | None = None) -> None:
+    """Delete these issues of the site: those with the subject ``about``, or those without a subject."""
     for issue in issues:
-        ir.async_delete_issue(hass, DOMAIN, _id(entry, issue))
+        ir.async_delete_issue(hass, DOMAIN, _id(entry, issue, about))
+
+
+def show_issue(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, placeholders: Mapping[str, str] | None) -> None:
+    """Create or update ``issue``, or delete it if ``placeholders`` is None."""
+    if placeholders is None:
+        clear_issues(hass, entry, issue)
+    else:
+        create_issue(hass, entry, issue, **placeholders)
 
 
 def clear_all_issues(hass: HomeAssistant, entry: ConfigEntry) -> None:
@@ -172,19 +170,19 @@ def clear_all_issues(hass: HomeAssistant, entry: ConfigEntry) -> None:
         clear_other_issues(hass, entry, issue, ())
 
 
-def clear_issue_about(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: str) -> None:
-    """Delete this issue of the site for the subject ``about``."""
-    ir.async_delete_issue(hass, DOMAIN, _id(entry, issue, about))
-
-
 def clear_other_issues(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, about: Collection[str]) -> None:
     """Delete this issue of the site for all subjects other than those in ``about``."""
     kept = {_id(entry, issue, each) for each in about}
-    # A list, because deleting changes the registry while it is iterated.
-    shown = [issue_id for domain, issue_id in ir.async_get(hass).issues if domain == DOMAIN]
-    for issue_id in shown:
-        if issue_id.startswith(f"{_id(entry, issue)}/") and issue_id not in kept:
-            ir.async_delete_issue(hass, DOMAIN, issue_id)
+    for shown in issues_with_prefix(hass, f"{_id(entry, issue)}/"):
+        if shown.issue_id not in kept:
+            ir.async_delete_issue(hass, DOMAIN, shown.issue_id)
+
+
+def issues_with_prefix(hass: HomeAssistant, prefix: str) -> list[ir.IssueEntry]:
+    """Return the issues of the integration whose ids begin with ``prefix``."""
+    # A list, because callers delete issues while they iterate.
+    issues = ir.async_get(hass).issues.values()
+    return [issue for issue in issues if issue.domain == DOMAIN and issue.issue_id.startswith(prefix)]
 
 
 def _id(entry: ConfigEntry, issue: Issue, about: str | None = None) -> str:

@@ -11,7 +11,7 @@ from custom_components.process_cosmos.const import CONF_READ
 from custom_components.process_cosmos.contract.destinations import Priority, Status, StorageState
 from custom_components.process_cosmos.texts import listed, quoted
 
-from .site_issues import Issue, clear_issues, create_issue
+from .site_issues import Issue, show_issue
 
 type Placeholders = Mapping[str, str]
 
@@ -19,14 +19,6 @@ _LOSSES = frozenset({"quota", "disk", "damaged"})
 """Drop reasons that mean an unwanted loss; the others are configured."""
 
 _BROKER_REASONS = frozenset({"login_refused", "certificate", "tls", "broker_refused"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Condition:
-    """A condition with an issue. ``placeholders_fn`` returns None when the condition is over."""
-
-    issue: Issue
-    placeholders_fn: Callable[[Status], Placeholders | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,40 +59,26 @@ def _listed(names: tuple[str, ...]) -> Placeholders | None:
     return {"names": listed([quoted(name) for name in names])} if names else None
 
 
-_CONDITIONS = (
-    _Condition(
-        issue=Issue.REJECTED_EVENTS,
-        placeholders_fn=lambda status: {} if status.rejected else None,
-    ),
-    _Condition(issue=Issue.OUTBOX_FULL_URGENT, placeholders_fn=_full(Priority.URGENT)),
-    _Condition(issue=Issue.OUTBOX_FULL_CHANGE, placeholders_fn=_full(Priority.CHANGE)),
-    _Condition(issue=Issue.OUTBOX_FULL_READING, placeholders_fn=_full(Priority.READING)),
-    _Condition(issue=Issue.STORAGE_FULL, placeholders_fn=_storage(StorageState.FULL)),
-    _Condition(issue=Issue.STORAGE_READ_ONLY, placeholders_fn=_storage(StorageState.READ_ONLY)),
-    _Condition(issue=Issue.STORAGE_FAILING, placeholders_fn=_storage(StorageState.FAILING)),
-    _Condition(issue=Issue.BROKER_LOGIN_REFUSED, placeholders_fn=_broker("login_refused")),
-    _Condition(issue=Issue.BROKER_CERTIFICATE, placeholders_fn=_broker("certificate", "tls")),
-    _Condition(issue=Issue.BROKER_REFUSED, placeholders_fn=_broker("broker_refused")),
-    _Condition(issue=Issue.BROKER_AWAY, placeholders_fn=_broker()),
-    _Condition(
-        issue=Issue.BROKER_DENIED,
-        placeholders_fn=lambda status: _listed(status.broker.denied) if status.broker else None,
-    ),
-    _Condition(
-        issue=Issue.DEVICE_LIMITED,
-        placeholders_fn=lambda status: _listed(status.broker.limited) if status.broker else None,
-    ),
-    _Condition(
-        # Without QoS 1 the broker sends nothing again, so what arrives while the gateway is away is lost.
-        issue=Issue.BROKER_QOS,
-        placeholders_fn=lambda status: {} if status.broker is not None and status.broker.max_qos < 1 else None,
-    ),
-    _Condition(
-        issue=Issue.TOO_MANY_DEVICES,
-        placeholders_fn=lambda status: {} if status.broker is not None and status.broker.turned_away else None,
-    ),
-    _Condition(issue=Issue.IDENTITY_CONFLICT, placeholders_fn=lambda status: {} if status.identity_conflict else None),
-)
+_CONDITIONS: Mapping[Issue, Callable[[Status], Placeholders | None]] = {
+    Issue.REJECTED_EVENTS: lambda status: {} if status.rejected else None,
+    Issue.OUTBOX_FULL_URGENT: _full(Priority.URGENT),
+    Issue.OUTBOX_FULL_CHANGE: _full(Priority.CHANGE),
+    Issue.OUTBOX_FULL_READING: _full(Priority.READING),
+    Issue.STORAGE_FULL: _storage(StorageState.FULL),
+    Issue.STORAGE_READ_ONLY: _storage(StorageState.READ_ONLY),
+    Issue.STORAGE_FAILING: _storage(StorageState.FAILING),
+    Issue.BROKER_LOGIN_REFUSED: _broker("login_refused"),
+    Issue.BROKER_CERTIFICATE: _broker("certificate", "tls"),
+    Issue.BROKER_REFUSED: _broker("broker_refused"),
+    Issue.BROKER_AWAY: _broker(),
+    Issue.BROKER_DENIED: lambda status: _listed(status.broker.denied) if status.broker else None,
+    Issue.DEVICE_LIMITED: lambda status: _listed(status.broker.limited) if status.broker else None,
+    # Without QoS 1 the broker sends nothing again, so what arrives while the gateway is away is lost.
+    Issue.BROKER_QOS: lambda status: {} if status.broker and status.broker.max_qos < 1 else None,
+    Issue.TOO_MANY_DEVICES: lambda status: {} if status.broker and status.broker.turned_away else None,
+    Issue.IDENTITY_CONFLICT: lambda status: {} if status.identity_conflict else None,
+}
+"""The placeholders of each issue that a status can cause; None: the status does not cause it."""
 
 
 def _lost(status: Status, *priorities: Priority) -> int:
@@ -169,18 +147,13 @@ OCCURRENCES: Mapping[Issue, Occurrence] = {
 def show_status(hass: HomeAssistant, entry: ConfigEntry, status: Status) -> None:
     """Create the issues that ``status`` calls for, and delete the others."""
     # Each status is complete, so whatever it does not call for is over.
-    for condition in _CONDITIONS:
-        placeholders = condition.placeholders_fn(status)
-        if placeholders is None:
-            clear_issues(hass, entry, condition.issue)
-        else:
-            create_issue(hass, entry, condition.issue, **placeholders)
+    for issue, placeholders_fn in _CONDITIONS.items():
+        show_issue(hass, entry, issue, placeholders_fn(status))
     for occurrence in OCCURRENCES.values():
         # An older mark that was read does not count: what happened since has not been read.
-        if occurrence.mark_fn(status) in ("", _read(entry).get(occurrence.issue)):
-            clear_issues(hass, entry, occurrence.issue)
-        else:  # without numbers, which would rewrite the issue every second
-            create_issue(hass, entry, occurrence.issue)
+        is_over = occurrence.mark_fn(status) in ("", _read(entry).get(occurrence.issue))
+        # Without numbers, which would rewrite the issue every second.
+        show_issue(hass, entry, occurrence.issue, None if is_over else {})
 
 
 def note_read(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, mark: str) -> None:

@@ -15,6 +15,7 @@ from homeassistant.helpers import issue_registry as ir
 from homeassistant.util.file import WriteError
 
 from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.issues.site_issues import issues_with_prefix
 
 from . import workflows
 
@@ -25,7 +26,7 @@ async def async_update_issues(hass: HomeAssistant) -> None:
     """Create an issue for each outdated copy of a workflow, and delete all others."""
     copies = [one for each in (await workflows.async_find_copies(hass)).values() for one in each if one.is_behind]
     behind = {_issue_id(copy): copy for copy in copies}
-    for issue in _issues(hass):
+    for issue in issues_with_prefix(hass, WORKFLOW_BEHIND):
         # An inactive issue stores that it was ignored in an earlier run.
         if issue.active and issue.issue_id not in behind:
             ir.async_delete_issue(hass, DOMAIN, issue.issue_id)
@@ -45,13 +46,8 @@ async def async_update_issues(hass: HomeAssistant) -> None:
 @callback
 def delete_issues(hass: HomeAssistant) -> None:
     """Delete all these issues from the issue registry."""
-    for issue in _issues(hass):
+    for issue in issues_with_prefix(hass, WORKFLOW_BEHIND):
         ir.async_delete_issue(hass, DOMAIN, issue.issue_id)
-
-
-def _issues(hass: HomeAssistant) -> Sequence[ir.IssueEntry]:
-    issues = ir.async_get(hass).issues.values()
-    return [issue for issue in issues if issue.domain == DOMAIN and issue.issue_id.startswith(WORKFLOW_BEHIND)]
 
 
 def _issue_id(copy: workflows.Copy) -> str:
