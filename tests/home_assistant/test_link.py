@@ -393,16 +393,6 @@ async def test_removal_deletes_the_destinations_of_the_gateway(
     assert [request.name for request in gateway.received_of(RemoveDestination)] == ["webhook", "cloud"]
 
 
-async def test_a_site_is_removed_although_its_gateway_cannot_be_reached(
-    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry, caplog: pytest.LogCaptureFixture
-) -> None:
-    hass.config_entries.async_update_entry(linked, options={**linked.options, "destinations": ["webhook"]})
-    await gateway.stop()
-    assert await hass.config_entries.async_remove(linked.entry_id)
-    assert not hass.config_entries.async_entries(DOMAIN)
-    assert "Could not remove the destinations from the app" in caplog.text
-
-
 async def test_the_version_has_the_same_form_everywhere(hass: HomeAssistant) -> None:
 
     assert str((await async_get_integration(hass, DOMAIN)).version) == VERSION
