@@ -13,7 +13,7 @@ from pathlib import Path
 
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
-from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
+from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory, encode_ulid
 from process_cosmos_gateway.outbox import Event, Limits, Outbox, OutgoingReading
 from process_cosmos_gateway.store import Store
 
@@ -27,7 +27,6 @@ HOLDING = "holding-"
 _ROOM = 8 << 30
 _AT_ONCE = 2000
 _PADDING = 40
-_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TIME = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 ulid = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)
@@ -36,7 +35,7 @@ ulid = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)
 
 def random_id() -> Ulid:
     """Return an id in no order, as a foreign program might make it."""
-    return Ulid("0" + "".join(random.choices(_LETTERS, k=25)))  # noqa: S311 - no secret
+    return encode_ulid(random.getrandbits(125))
 
 
 def events(

@@ -9,10 +9,9 @@ from contextlib import AsyncExitStack, contextmanager
 from errno import EACCES, EEXIST, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS
 from pathlib import Path
 
-from . import VERSION
 from .api.identity import ensure_identity, server_context
 from .api.pairing import discovery_token
-from .components import Machine, build, open_store
+from .components import VERSION, Machine, build, open_store
 from .errors import FolderInvalidError, FolderTakenError
 from .options import BrokerOptions, Options
 from .store.errors import StoreDamagedError, StoreReadOnlyError

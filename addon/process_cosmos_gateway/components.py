@@ -3,10 +3,10 @@
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from socket import gethostname
 
-from . import VERSION
 from .alerts import Alerts
 from .api.change_feed import ChangeFeed
 from .api.ingress.page import About, StatusPage
@@ -27,6 +27,8 @@ from .options import MEGABYTE, BrokerOptions, Options
 from .outbox import Limits, Outbox
 from .store import Store
 from .store.disk_reserve import free_bytes
+
+VERSION = version("process-cosmos-gateway")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

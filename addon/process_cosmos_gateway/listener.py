@@ -7,6 +7,7 @@ connections for any time. aiohttp has no such limits, and asyncio logs every fai
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import math
 import resource
@@ -16,7 +17,7 @@ import time
 from asyncio import sslproto
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from errno import ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO, errorcode
 from ipaddress import ip_address, ip_network
 from operator import attrgetter
@@ -65,6 +66,8 @@ class _Connection:
     """The peer; None: unauthenticated."""
     idle_since: float = math.inf
     """When the last request ended (monotonic clock); infinite while one is running."""
+    number: int = field(default_factory=itertools.count(1).__next__)
+    """Greater for a connection that was accepted later."""
 
     @property
     def is_closed(self) -> bool:
@@ -141,6 +144,11 @@ class Listener:
         """Return whether an earlier request on this connection was admitted."""
         connection = self._connections.get(request.protocol)
         return connection is not None and connection.peer is not None
+
+    def connection_number(self, request: web.Request) -> int:
+        """Return a number that is greater for a connection that was accepted later; 0 if it has been closed."""
+        connection = self._connections.get(request.protocol)
+        return connection.number if connection else 0
 
     @web.middleware
     async def _note_idle(

@@ -12,8 +12,6 @@ from pathlib import Path
 
 from process_cosmos_gateway.contract.bounds import MOST_SIGNED, write_json
 from process_cosmos_gateway.contract.cloud import InboxItem
-from process_cosmos_gateway.contract.codec import parse
-from process_cosmos_gateway.contract.errors import ContractError
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory, is_ulid, join_names
 from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, parse_line
 from process_cosmos_gateway.logs import set_up_logs
@@ -43,8 +41,6 @@ class UsageError(Exception):
 def main() -> None:
     """Run one command; on failure exit with status 1 and a sentence."""
     arguments = _parser().parse_args()
-    if "data" not in arguments:
-        arguments.data = Path("cloud-data")
     # SQLite creates the database and its log with the permissions that the umask leaves.
     os.umask(0o077)
     try:
@@ -54,78 +50,54 @@ def main() -> None:
         sys.exit(f"process-cosmos-cloud: {error}")
 
 
-type _Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no public name
-
-
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--data", type=Path, default=argparse.SUPPRESS, help="folder of the database and keys (default: ./cloud-data)"
-    )
-    parser = argparse.ArgumentParser("process-cosmos-cloud", description=__doc__, parents=[common])
+    parser = argparse.ArgumentParser("process-cosmos-cloud", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    serve = commands.add_parser("serve", parents=[common], help="run the endpoint")
+    def add(name: str, command_fn: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text)
+        command.set_defaults(command_fn=command_fn)
+        folder = Path("cloud-data")
+        command.add_argument("--data", type=Path, default=folder, help="folder of the database and keys (%(default)s)")
+        return command
+
+    serve = add("serve", _serve, "run the endpoint")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     serve.add_argument("--port", type=_whole(0, 65_535), default=8443, help="0: any free port (default: %(default)s)")
     serve.add_argument("--name", action="append", help="host name or IP address for the certificate; may be repeated")
-    serve.set_defaults(command_fn=_serve)
 
-    code = commands.add_parser("code", parents=[common], help="create a one-time code for one site, valid for 24 hours")
+    code = add("code", _code, "create a one-time code for one site, valid for 24 hours")
     code.add_argument(
-        "--url", help="https://host:port under which the site reaches the endpoint (default: as it was started)"
+        "--url", help="https://host:port under which sites reach the endpoint (default: as it was started)"
     )
-    code.add_argument("--site", help="valid for this site only; required if it is enrolled already")
-    code.set_defaults(command_fn=_code)
+    code.add_argument("--site", type=_id, help="valid for this site only; required if it is enrolled already")
 
-    revoke_one = commands.add_parser(
-        "revoke", parents=[common], help="revoke the certificates of a site, or one of them"
-    )
+    revoke_one = add("revoke", _revoke, "revoke the certificates of a site, or one of them")
     revoke_one.add_argument("what", metavar="SITE|SERIAL", help="as printed by the command sites")
-    revoke_one.set_defaults(command_fn=_revoke)
 
-    rotate_ca = commands.add_parser(
-        "rotate-ca", parents=[common], help="replace the CA by a new one; then restart the endpoint"
-    )
-    rotate_ca.add_argument(
-        "--days",
-        type=_whole(0, MOST_DAYS),
-        default=TRUST_DAYS,
-        help="how long the old CA stays trusted (default: %(default)s)",
-    )
-    rotate_ca.set_defaults(command_fn=_rotate_ca)
+    trust = "how long the old CA stays trusted (default: %(default)s)"
+    rotate_ca = add("rotate-ca", _rotate_ca, "replace the CA by a new one; then restart the endpoint")
+    rotate_ca.add_argument("--days", type=_whole(0, MOST_DAYS), default=TRUST_DAYS, help=trust)
 
-    sites = commands.add_parser("sites", parents=[common], help="print every site with its certificates and refusals")
-    sites.set_defaults(command_fn=_sites)
+    add("sites", _sites, "print every site with its certificates and refusals")
 
-    _add_answer(commands, common)
-    _add_ledger(commands, common)
-    return parser
-
-
-def _add_answer(commands: _Commands, common: argparse.ArgumentParser) -> None:
-    answer = commands.add_parser("answer", parents=[common], help="put an answer into a site's inbox")
-    answer.add_argument("alert", help="the id of the alert")
+    answer = add("answer", _answer, "put an answer into a site's inbox")
+    answer.add_argument("alert", type=_id, help="the id of the alert")
     what = answer.add_mutually_exclusive_group(required=True)
-    what.add_argument("answer", nargs="?", help="one of the answers the alert offers")
-    what.add_argument("--acknowledge", type=float, metavar="SECONDS", help="acknowledge it for this long instead")
-    answer.add_argument(
-        "--revision", type=_whole(1, MOST_SIGNED), help="the revision it is meant for (default: the current one)"
-    )
-    answer.add_argument("--by", default="cloud", help="who answers (default: %(default)s)")
-    answer.add_argument("--site", help="the site (default: the one that opened the alert)")
-    answer.set_defaults(command_fn=_answer)
+    what.add_argument("answer", nargs="?", type=_text, help="one of the answers the alert offers")
+    what.add_argument("--acknowledge", type=_seconds, metavar="SECONDS", help="acknowledge it for this long instead")
+    revision = "the revision it is meant for (default: the current one)"
+    answer.add_argument("--revision", type=_whole(1, MOST_SIGNED), help=revision)
+    answer.add_argument("--by", type=_text, default="cloud", help="who answers (default: %(default)s)")
+    answer.add_argument("--site", type=_id, help="the site (default: the one that opened the alert)")
 
-
-def _add_ledger(commands: _Commands, common: argparse.ArgumentParser) -> None:
-    ledger = commands.add_parser("ledger", parents=[common], help="print every arrival in order, including repeats")
+    ledger = add("ledger", _ledger, "print every arrival in order, including repeats")
     ledger.add_argument("--readings", action="store_true", help="print the readings of all batches instead, each once")
     ledger.add_argument("--json", action="store_true", help="print one JSON object per line")
     ledger.add_argument("--follow", action="store_true", help="keep printing new arrivals")
-    ledger.add_argument(
-        "--after", type=_whole(0, MOST_SIGNED), default=0, metavar="SEQUENCE", help="print only arrivals after this one"
-    )
-    ledger.set_defaults(command_fn=_ledger)
+    later = "print only arrivals after this one"
+    ledger.add_argument("--after", type=_whole(0, MOST_SIGNED), default=0, metavar="SEQUENCE", help=later)
+    return parser
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
@@ -137,6 +109,24 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def _id(text: str) -> Ulid:
+    if not is_ulid(text):
+        raise argparse.ArgumentTypeError("must be an id of 26 characters, as the ledger prints it")
+    return Ulid(text)
+
+
+def _text(text: str) -> str:
+    if len(text) > LONGEST_TEXT or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"can have at most {LONGEST_TEXT} printable characters")
+    return text
+
+
+def _seconds(text: str) -> float:
+    if not 0 < float(text) <= LONGEST_ACKNOWLEDGEMENT:
+        raise argparse.ArgumentTypeError(f"must be from 1 to {LONGEST_ACKNOWLEDGEMENT} seconds")
+    return float(text)
 
 
 def _serve(arguments: argparse.Namespace) -> None:
@@ -159,8 +149,6 @@ def _code(arguments: argparse.Namespace) -> None:
     url = arguments.url or connection.execute("SELECT value FROM setting WHERE name = 'url'").get
     if url is None:
         raise UsageError("pass --url https://host:port: this endpoint has not been started yet")
-    if arguments.site is not None and not is_ulid(arguments.site):
-        raise UsageError("--site must be a site's id")
     sha256 = Authority(arguments.data).sha256
     with connection:
         line = OneTimeLine(url=url, secret=make_code(connection, time.time(), arguments.site), sha256=sha256)
@@ -192,25 +180,20 @@ def _sites(arguments: argparse.Namespace) -> None:
 
 
 def _answer(arguments: argparse.Namespace) -> None:
-    if not is_ulid(arguments.alert):
-        raise UsageError("the alert's id has 26 characters, as the ledger prints it")
-    if arguments.site is not None and not is_ulid(arguments.site):
-        raise UsageError("--site must be a site's id")
     connection = open_database(arguments.data / DATABASE)
     site = arguments.site or _only_site_of(connection, arguments.alert)
-    item = _item(arguments)
+    item = InboxItem(
+        id=UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)(),
+        cursor=0,
+        alert=arguments.alert,
+        by=arguments.by,
+        age=0.0,
+        revision=arguments.revision,
+        answer=arguments.answer,
+        acknowledge_for=arguments.acknowledge,
+    )
     with connection:
-        add_item(
-            connection,
-            identifier=item.id,
-            site=site,
-            alert=item.alert,
-            by=item.by,
-            now=time.time(),
-            revision=item.revision,
-            answer=item.answer,
-            acknowledge_for=item.acknowledge_for,
-        )
+        add_item(connection, site, item, time.time())
     print(item.id)  # noqa: T201 - the command's output
 
 
@@ -221,29 +204,6 @@ def _only_site_of(connection: Connection, alert: str) -> Ulid:
     if not sites:
         raise UsageError("no site has reported this alert; pass --site")
     return sites[0]
-
-
-def _item(arguments: argparse.Namespace) -> InboxItem:
-    """Return the inbox item, validated with the parser of the site that will fetch it."""
-    given = {
-        "id": UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)(),
-        "cursor": 0,
-        "alert": arguments.alert,
-        "by": arguments.by,
-        "age": 0.0,
-        "revision": arguments.revision,
-        "answer": arguments.answer,
-        "acknowledge_for": arguments.acknowledge,
-    }
-    texts = [text for text in (arguments.by, arguments.answer) if text is not None]
-    if any(len(text) > LONGEST_TEXT or not text.isprintable() for text in texts):
-        raise UsageError(f"the answer and --by can have at most {LONGEST_TEXT} printable characters")
-    if arguments.acknowledge is not None and not 0 < arguments.acknowledge <= LONGEST_ACKNOWLEDGEMENT:
-        raise UsageError(f"--acknowledge must be from 1 to {LONGEST_ACKNOWLEDGEMENT} seconds")
-    try:
-        return parse(InboxItem, given)
-    except ContractError as error:
-        raise UsageError(str(error)) from error
 
 
 def _ledger(arguments: argparse.Namespace) -> None:

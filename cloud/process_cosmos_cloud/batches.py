@@ -1,8 +1,6 @@
 """Parses and validates a batch of events item by item, within limits of size and time."""
 
 import hashlib
-import json
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,14 +10,14 @@ from typing import NamedTuple
 
 import orjson
 
-from process_cosmos_gateway.contract.bounds import check_depth
+from process_cosmos_gateway.contract.bounds import TooDeepError, check_depth, is_deeper
 from process_cosmos_gateway.contract.cloud import RejectedItem
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import event_type, site_source
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.session import Problem
 
-from .problems import ProblemError
+from .problems import ProblemError, RequestTooLargeError
 from .readings import CONTENT_TYPE, SenMLRecord, SeriesNumbers, parse_records
 
 SEPARATOR = b",\n"
@@ -58,13 +56,10 @@ A single event, and the transaction that stores the batch, are not interrupted.
 LONGEST_ID = 128
 
 _BLANK = b" \t\r\n"
-_BLANKS = re.compile(r"[ \t\r\n]*")
-# Used only to find the end of an item; orjson parses it and decides whether it is valid JSON.
-_SCANNER = json.JSONDecoder(parse_int=float)
 
 
 class BatchItem(NamedTuple):
-    """A valid event: its index in the batch, its id, and its JSON as received.
+    """A valid event: its index in the batch, its id, and its JSON.
 
     ``readings``: those of a reading batch. ``closes``: the id of the alert that the event closes.
     """
@@ -104,19 +99,24 @@ class BatchReader:
         until = time.monotonic() + seconds
         for position, (text, document) in self._pieces:
             if position >= MOST_ITEMS:
-                raise _too_large(f"{MOST_ITEMS} events")
+                raise RequestTooLargeError(f"A batch has at most {MOST_ITEMS} events.")
             self._read_item(position, text, document)
             if time.monotonic() >= until:
                 return False
         return True
 
-    def _begin(self, body: bytes) -> Iterator[tuple[int, tuple[bytes, object]]]:
+    def _begin(self, body: bytes) -> Iterator[tuple[int, tuple[bytes | None, object]]]:
         self.batch.sha256 = hashlib.sha256(body).hexdigest()
         yield from enumerate(split_batch(body))
 
-    def _read_item(self, position: int, text: bytes, document: object) -> None:
+    def _read_item(self, position: int, text: bytes | None, document: object) -> None:
         try:
-            check_depth(text, document)
+            if text is not None:
+                check_depth(text, document)
+            elif is_deeper(document):
+                raise TooDeepError
+            else:
+                text = orjson.dumps(document)
             identifier, readings, closes = _check_event(document, self._source)
         except ContractError as error:
             self._reject(position, error)
@@ -129,7 +129,9 @@ class BatchReader:
         self._readings += len(readings)
         self._characters += sum(sum(map(len, each.name)) + len(each.unit or "") for each in readings)
         if self._readings > MOST_READINGS or self._characters > MOST_CHARACTERS:
-            raise _too_large(f"{MOST_READINGS} readings, with {MOST_CHARACTERS} characters of names and units")
+            raise RequestTooLargeError(
+                f"A batch has at most {MOST_READINGS} readings, with {MOST_CHARACTERS} characters of names and units."
+            )
 
     def _reject(self, position: int, error: ContractError) -> None:
         if len(self.batch.rejected) >= MOST_REJECTED:
@@ -139,8 +141,8 @@ class BatchReader:
         self.batch.rejected.append(RejectedItem(index=position, problem=Problem(code=error.code, message=str(error))))
 
 
-def split_batch(body: bytes) -> Iterator[tuple[bytes, object]]:
-    """Yield each item of a JSON array, as received and parsed.
+def split_batch(body: bytes) -> Iterator[tuple[bytes | None, object]]:
+    """Yield each item of a JSON array: its JSON, None if it was not joined as the gateway does it, and the parsed item.
 
     Raises ``ContractError`` as soon as the body proves not to be one, ``ProblemError`` (413) for too many values.
     """
@@ -150,7 +152,7 @@ def split_batch(body: bytes) -> Iterator[tuple[bytes, object]]:
     begin, end = 1, len(inner) - 1
     while True:
         # If a piece is valid JSON, the separator behind it lies between two items, so the next piece begins with an
-        # item too. A separator inside an item leaves an invalid piece, and ``_scan`` continues from there.
+        # item too. A separator inside an item leaves an invalid piece: then the rest is parsed as a whole.
         stop = inner.find(SEPARATOR, begin, end)
         piece = inner[begin : end if stop < 0 else stop]
         _check_values(piece)
@@ -162,50 +164,25 @@ def split_batch(body: bytes) -> Iterator[tuple[bytes, object]]:
         if stop < 0:
             return
         begin = stop + len(SEPARATOR)
-    del piece  # it may be as long as the batch
-    yield from _scan(inner, begin)
-
-
-def _scan(array: bytes, begin: int) -> Iterator[tuple[bytes, object]]:
-    """Yield the items of an array from offset ``begin`` on, with any white space between them."""
-    _check_values(array[begin:])
+    rest = b"[" + inner[begin:]
+    del piece, inner  # they may be as long as the batch
+    _check_values(rest)
     try:
-        # One character per byte, so that offsets fit ``array``; no byte of a longer character is a bracket or quote.
-        text = array.decode("latin-1")
-        offset = _skip(text, begin)
-        if begin == 1 and offset == len(text) - 1:
-            return
-        while True:
-            stop = _SCANNER.raw_decode(text, offset)[1]
-            piece = array[offset:stop]
-            yield piece, orjson.loads(piece)
-            offset = _skip(text, stop)
-            if text[offset] != ",":
-                break
-            offset = _skip(text, offset + 1)
-    except (ValueError, IndexError, RecursionError) as error:
+        documents = orjson.loads(rest)
+    except orjson.JSONDecodeError as error:
         raise ContractError("$", "must be JSON") from error
-    if offset != len(text) - 1:
-        raise ContractError("$", "must be JSON")
-
-
-def _skip(text: str, offset: int) -> int:
-    """Return the offset of the next character that is not white space; the closing bracket is always one."""
-    found = _BLANKS.match(text, offset)
-    return found.end() if found else offset
+    if begin > 1 and not documents:
+        raise ContractError("$", "must not end with a separator")
+    yield from ((None, document) for document in documents)
 
 
 def _check_values(text: bytes) -> None:
     """Raise ``ProblemError`` if JSON may have more than ``MOST_VALUES`` values, without parsing it."""
     if text.count(b",") + text.count(b"[") + text.count(b"{") > MOST_VALUES:
-        raise _too_large(
-            f"{MOST_VALUES} values per event, or in total if events are not joined by a comma and a line feed;"
-            " commas and opening brackets in strings count too"
+        raise RequestTooLargeError(
+            f"A batch has at most {MOST_VALUES} values per event, or in total if events are not joined by a comma and a"
+            " line feed; commas and opening brackets in strings count too."
         )
-
-
-def _too_large(most: str) -> ProblemError:
-    return ProblemError(HTTPStatus.CONTENT_TOO_LARGE, Code.TOO_LARGE, f"A batch has at most {most}.")
 
 
 def _check_event(document: object, source: str) -> tuple[str, list[SenMLRecord], str | None]:

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from process_cosmos_gateway.contract.errors import Code
 
-from .problems import ProblemError
+from .problems import ProblemError, RequestTooLargeError
 
 MAX_BODY = 3 << 20
 """Maximum size of a batch in bytes: three times as many as the gateway sends."""
@@ -29,8 +29,9 @@ async def read_body(request: web.Request, most: int, *, most_values: int | None 
     if request.headers.get("Content-Encoding", "identity") != "identity":
         message = "The body must not have a content encoding."
         raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, Code.MALFORMED, message, closing=True)
+    too_long = RequestTooLargeError(f"The body of this request can have at most {most} bytes.", closing=True)
     if (request.content_length or 0) > most:
-        raise _too_large(most)
+        raise too_long
     body = bytearray()
     commas = 0
     try:
@@ -43,15 +44,9 @@ async def read_body(request: web.Request, most: int, *, most_values: int | None 
             body += chunk
             commas += chunk.count(b",")
             if most_values is not None and commas > most_values:
-                message = f"A batch has at most {most_values} values."
-                raise ProblemError(HTTPStatus.CONTENT_TOO_LARGE, Code.TOO_LARGE, message, closing=True)
+                raise RequestTooLargeError(f"A batch has at most {most_values} values.", closing=True)
             if len(body) > most:
-                raise _too_large(most)
+                raise too_long
     except TimeoutError as error:
         message = "The rest of the body did not arrive in time."
         raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, Code.MALFORMED, message, closing=True) from error
-
-
-def _too_large(most: int) -> ProblemError:
-    message = f"The body of this request can have at most {most} bytes."
-    return ProblemError(HTTPStatus.CONTENT_TOO_LARGE, Code.TOO_LARGE, message, closing=True)

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from process_cosmos_gateway.private_files import is_there, write_private
+
 KEY, CERTIFICATE, PREVIOUS, NEXT = "ca.key", "ca.pem", "ca.old.pem", "ca.next.pem"
 CA_DAYS = 20 * 365
 TRUST_DAYS = 365 + 90
@@ -27,6 +29,7 @@ CLOCK_SKEW = timedelta(days=1)
 """Certificates become valid this long before their issue: the clock of a board without a clock chip may be late."""
 
 _NAME = "Process Cosmos enrolment"
+_CRITICAL = (x509.BasicConstraints, x509.KeyUsage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +48,17 @@ class LoadedCA:
     certificate: x509.Certificate
     previous: Sequence[PreviousCA]
 
+    @property
+    def trusted(self) -> Sequence[x509.Certificate]:
+        """The certificates of all these CAs, the current one first."""
+        return (self.certificate, *(each.certificate for each in self.previous))
+
 
 def load_ca(folder: Path, now: datetime) -> LoadedCA:
     """Read the CA of ``folder``; complete an interrupted rotation first."""
     if is_there(folder / NEXT):
         _install(folder)
-    key = serialization.load_pem_private_key((folder / KEY).read_bytes(), None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise TypeError(f"{folder / KEY} is not the CA's key: it must be an elliptic curve key")
+    key = _load_key(folder / KEY)
     certificate = x509.load_pem_x509_certificate((folder / CERTIFICATE).read_bytes())
     old = (folder / PREVIOUS).read_bytes() if is_there(folder / PREVIOUS) else b""
     pairs = batched(x509.load_pem_x509_certificates(old), 2, strict=True) if old else ()
@@ -67,56 +73,30 @@ def rotate(folder: Path, now: datetime, days: int = TRUST_DAYS) -> None:
     The old CA stays trusted for ``days``. A crash leaves either the old CA or the new one.
     """
     with lock_ca(folder):
-        _rotate(folder, now, days)
-
-
-def _rotate(folder: Path, now: datetime, days: int) -> None:
-    old = load_ca(folder, now)
-    key = ec.generate_private_key(ec.SECP256R1())
-    successor = sign(_ca_builder(key, now, timedelta(days=days)), old.key)
-    previous = [PreviousCA(certificate=old.certificate, successor=successor), *old.previous]
-    kept = b"".join(pem(each.certificate) + pem(each.successor) for each in previous)
-    write_private(folder / NEXT, key_pem(key) + pem(self_sign(key, now)) + kept)
-    _install(folder)
+        old = load_ca(folder, now)
+        key = ec.generate_private_key(ec.SECP256R1())
+        successor = sign_ca(key, now, old.key, days)
+        previous = [PreviousCA(certificate=old.certificate, successor=successor), *old.previous]
+        kept = b"".join(pem(each.certificate) + pem(each.successor) for each in previous)
+        write_private(folder / NEXT, key_pem(key) + pem(sign_ca(key, now, key)) + kept)
+        _install(folder)
 
 
 def _install(folder: Path) -> None:
     """Install the files of the prepared CA; repeating this is harmless."""
-    prepared = (folder / NEXT).read_bytes()
-    key = serialization.load_pem_private_key(prepared, None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise TypeError(f"{folder / NEXT} does not contain the key of a CA")
-    certificate, *previous = x509.load_pem_x509_certificates(prepared)
+    certificate, *previous = x509.load_pem_x509_certificates((folder / NEXT).read_bytes())
     write_private(folder / PREVIOUS, b"".join(map(pem, previous)))
-    write_private(folder / KEY, key_pem(key))
+    write_private(folder / KEY, key_pem(_load_key(folder / NEXT)))
     write_private(folder / CERTIFICATE, pem(certificate))
     # Deleted last: after a crash before this line the next start installs the same CA again.
     (folder / NEXT).unlink()
 
 
-def is_there(file: Path) -> bool:
-    """Return whether ``file`` exists; raise ``OSError`` if that is unknown, so that it is not created again."""
-    try:
-        file.stat()
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def write_private(file: Path, content: bytes) -> None:
-    """Write ``content`` to a file that only its owner can read; a crash leaves the old or the new content."""
-    fresh = file.with_name(f"{file.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(descriptor)
-    fresh.rename(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _load_key(file: Path) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(file.read_bytes(), None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError(f"{file} does not contain the key of a CA, on an elliptic curve")
+    return key
 
 
 @contextmanager
@@ -130,15 +110,10 @@ def lock_ca(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def self_sign(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
-    """Return the self-signed certificate of a CA, valid for 20 years."""
-    return sign(_ca_builder(key, now, timedelta(days=CA_DAYS)), key)
-
-
-def _ca_builder(key: ec.EllipticCurvePrivateKey, now: datetime, lasts: timedelta) -> x509.CertificateBuilder:
-    builder = builder_of(_NAME, key.public_key(), now, lasts).issuer_name(_name(_NAME))
-    # A successor has the same name, so it is self-issued and does not count for the path length (RFC 5280, 4.2.1.9).
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+def sign_ca(
+    key: ec.EllipticCurvePrivateKey, now: datetime, signer: ec.EllipticCurvePrivateKey, days: int = CA_DAYS
+) -> x509.Certificate:
+    """Return the certificate of a CA with ``key``; ``signer``: the same key, or that of the CA it succeeds."""
     usage = x509.KeyUsage(
         digital_signature=False,
         content_commitment=False,
@@ -150,28 +125,33 @@ def _ca_builder(key: ec.EllipticCurvePrivateKey, now: datetime, lasts: timedelta
         encipher_only=False,
         decipher_only=False,
     )
-    return builder.add_extension(usage, critical=True)
+    # A successor has the same name, so it is self-issued and does not count for the path length (RFC 5280, 4.2.1.9).
+    constraints = x509.BasicConstraints(ca=True, path_length=0)
+    return sign(_NAME, key.public_key(), now, timedelta(days=days), signer, constraints, usage)
 
 
-def builder_of(
-    common_name: str, key: ec.EllipticCurvePublicKey, now: datetime, lasts: timedelta
-) -> x509.CertificateBuilder:
-    """Return a certificate builder with subject, key, serial number and validity, which begins a day before ``now``."""
-    return (
+def sign(
+    common_name: str,
+    key: ec.EllipticCurvePublicKey,
+    now: datetime,
+    lasts: timedelta,
+    signer: ec.EllipticCurvePrivateKey,
+    *extensions: x509.ExtensionType,
+) -> x509.Certificate:
+    """Return a certificate of the CA with the key ``signer``; its validity begins a day before ``now``."""
+    builder = (
         x509.CertificateBuilder()
         .subject_name(_name(common_name))
+        .issuer_name(_name(_NAME))
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + lasts)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
-
-
-def sign(builder: x509.CertificateBuilder, ca: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    """Add the authority key identifier and sign the certificate with the key ``ca``."""
-    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.public_key())
-    return builder.add_extension(issuer, critical=False).sign(ca, hashes.SHA256())
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+    for extension in (x509.SubjectKeyIdentifier.from_public_key(key), issuer, *extensions):
+        builder = builder.add_extension(extension, critical=isinstance(extension, _CRITICAL))
+    return builder.sign(signer, hashes.SHA256())
 
 
 def _name(common_name: str) -> x509.Name:

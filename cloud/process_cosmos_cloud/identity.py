@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,6 +14,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
 from .authority import Issued, SiteCertificate
 from .ca import CLOCK_SKEW
 from .database import Connection
+from .problems import RefusedError
 
 TOKENS_KEPT = 3
 """The newest, the one before (its reply may be lost), and one more: a batch may be sent while the last is settled."""
@@ -30,38 +31,12 @@ _TOKEN = re.compile(r"(\d{1,15})-[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """Why a caller's requests are refused: a stable code and a sentence."""
-
-    code: Code
-    message: str
-
-
-class RefusedError(Exception):
-    """The caller's request is refused; roll the transaction back."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        """Set the code and sentence of the refusal."""
-        super().__init__(refusal.message)
-        self.refusal = refusal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """The sender of a batch: the token and epoch its gateway continues from (empty: none), and its address."""
 
     token: str
     epoch: str
     address: str
-
-
-@dataclass(frozen=True, slots=True)
-class _TokenChain:
-    """The newest tokens of a site, each given for the one before, and the number of the newest ever given."""
-
-    tokens: Sequence[str]
-    number: int
-    epoch: str | None
 
 
 def record_enrolment(connection: Connection, site: Ulid, serial: str, now: float) -> None:
@@ -151,9 +126,7 @@ def admit(connection: Connection, certificate: SiteCertificate) -> None:
         return
     code = Code(of_certificate or of_site)
     said = _SENTENCES.get(code, reason)
-    raise RefusedError(
-        Refusal(code=code, message=said or "The site was enrolled again; this certificate is no longer valid.")
-    )
+    raise RefusedError(code, said or "The site was enrolled again; this certificate is no longer valid.")
 
 
 def describe_sites(connection: Connection) -> Iterator[str]:
@@ -170,49 +143,43 @@ def describe_sites(connection: Connection) -> Iterator[str]:
             yield f"  {serial}  issued {_time(issued_at)}  {taken_back or 'ok'}"
 
 
-def accept_token(connection: Connection, site: Ulid, caller: Caller, now: float) -> str | Refusal:
+def accept_token(connection: Connection, site: Ulid, caller: Caller, now: float) -> str | RefusedError:
     """Check the caller's token and epoch; return the token for its next batch, or the refusal.
 
-    A refusal applies to both gateways of the site and is stored, so the transaction must be committed.
+    A refusal applies to both gateways of the site and is stored: raise it only after the transaction was committed.
     """
     connection.execute("INSERT OR IGNORE INTO site (site, enrolled_at) VALUES (?, ?)", (site, now))
     [(tokens, number, epoch, address, heard_at)] = connection.execute(
         "SELECT tokens, number, epoch, address, heard_at FROM site WHERE site = ?", (site,)
     )
-    chain = _TokenChain(orjson.loads(tokens), number, epoch)
-    presented = _number(caller.token)
-    seen = caller.epoch != epoch and _had_epoch(connection, site, caller.epoch)
-    history = None if seen else _history(chain, caller, presented)
+    known, presented = orjson.loads(tokens), _number(caller.token)
+    is_new_epoch = caller.epoch != epoch
+    if is_new_epoch and _had_epoch(connection, site, caller.epoch):
+        history = None
+    elif caller.token in known:
+        # This gateway never received the tokens given after the presented one, so they are dropped. If another gateway
+        # received one of them, it is unknown when presented.
+        history = known[: known.index(caller.token) + 1]
+    else:
+        # A new epoch: the site was restored from a backup. A higher number: this endpoint was. Otherwise another
+        # gateway has continued from an older token.
+        history = [caller.token] if is_new_epoch or presented > number else None
     if history is None:
         both = f"one at {address} (last heard {_time(heard_at)}), one at {caller.address} ({_time(now)})"
         reason = f"Two gateways act as site {site}: {both}. Both are refused until one is enrolled again."
         sql = "UPDATE site SET refused = ?, reason = ? WHERE site = ?"
         connection.execute(sql, (Code.IDENTITY_CONFLICT, reason, site))
-        return Refusal(code=Code.IDENTITY_CONFLICT, message=reason)
+        return RefusedError(Code.IDENTITY_CONFLICT, reason)
     # An endpoint restored from a backup knows lower numbers than the site presents.
     number = max(number, presented) + 1
     token = f"{number}-{secrets.token_hex(8)}"
-    if caller.epoch != epoch:
+    if is_new_epoch:
         connection.execute("INSERT INTO epoch (site, epoch) VALUES (?, ?)", (site, caller.epoch))
     connection.execute(
         "UPDATE site SET tokens = ?, number = ?, epoch = ?, address = ?, heard_at = ? WHERE site = ?",
         (orjson.dumps([*history, token][-TOKENS_KEPT:]).decode(), number, caller.epoch, caller.address, now, site),
     )
     return token
-
-
-def _history(chain: _TokenChain, caller: Caller, presented: int) -> Sequence[str] | None:
-    """Return the tokens up to the presented one; None: another gateway has continued from an older token.
-
-    This gateway never received the tokens given after the presented one, so they are dropped; if another gateway
-    received one of them, it is unknown when presented.
-    """
-    if caller.token in chain.tokens:
-        return chain.tokens[: chain.tokens.index(caller.token) + 1]
-    # A new epoch: the site was restored from a backup. A higher number: this endpoint was.
-    if caller.epoch != chain.epoch or presented > chain.number:
-        return [caller.token]
-    return None
 
 
 def _had_epoch(connection: Connection, site: Ulid, epoch: str) -> bool:

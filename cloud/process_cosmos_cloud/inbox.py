@@ -8,23 +8,15 @@ from .database import Connection
 PAGE = 100
 
 
-def add_item(
-    connection: Connection,
-    *,
-    identifier: str,
-    site: Ulid,
-    alert: str,
-    by: str,
-    now: float,
-    revision: int | None = None,
-    answer: str | None = None,
-    acknowledge_for: float | None = None,
-) -> None:
-    """Add one item, which the site fetches with its next poll. ``now``: seconds since 1970."""
+def add_item(connection: Connection, site: Ulid, item: InboxItem, now: float) -> None:
+    """Add one item, which ``site`` fetches with its next poll. ``now``: seconds since 1970.
+
+    Its cursor is given by the database.
+    """
     connection.execute(
         "INSERT INTO inbox (id, site, alert, given_by, given_at, revision, answer, acknowledge_for)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (identifier, site, alert, by, now, revision, answer, acknowledge_for),
+        (item.id, site, item.alert, item.by, now - item.age, item.revision, item.answer, item.acknowledge_for),
     )
 
 

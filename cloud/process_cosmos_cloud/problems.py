@@ -1,6 +1,8 @@
-"""The exception for refused requests."""
+"""The exceptions for refused requests; a ``ContractError`` is refused too, with 400."""
 
 from http import HTTPStatus
+
+from process_cosmos_gateway.contract.errors import Code
 
 
 class ProblemError(Exception):
@@ -12,3 +14,20 @@ class ProblemError(Exception):
         self.status = status
         self.code = code
         self.closing = closing
+
+
+class RefusedError(ProblemError):
+    """The site, its certificate or its one-time code is refused, whatever the request contains."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        """Set code and sentence; the connection is closed, because it may have been admitted."""
+        status = HTTPStatus.CONFLICT if code is Code.IDENTITY_CONFLICT else HTTPStatus.FORBIDDEN
+        super().__init__(status, code, message, closing=True)
+
+
+class RequestTooLargeError(ProblemError):
+    """The request exceeds a limit."""
+
+    def __init__(self, message: str, *, closing: bool = False) -> None:
+        """Set the sentence; ``closing``: close the connection, as the rest of the body is not read."""
+        super().__init__(HTTPStatus.CONTENT_TOO_LARGE, Code.TOO_LARGE, message, closing=closing)

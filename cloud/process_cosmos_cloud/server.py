@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from process_cosmos_gateway.contract.bounds import MOST_SIGNED
 from process_cosmos_gateway.contract.cloud import (
     EPOCH_HEADER,
     TOKEN_HEADER,
@@ -28,29 +29,16 @@ from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
 from process_cosmos_gateway.listener import LISTENER, address_group
 
 from .arrivals import store_batch
-from .authority import Authority, CertificateRequestError, Issued, SiteCertificate, TooLateError
+from .authority import Authority, Issued, SiteCertificate
 from .batches import MOST_VALUES_IN_ALL, Batch, BatchReader
 from .bodies import MAX_BODY, MAX_REQUEST, read_body
-from .codes import CodeRefusedError, check_code, spend_code
-from .connections import opened_at
+from .codes import check_code, spend_code
 from .database import Connection, Database, DatabaseError
-from .identity import (
-    Caller,
-    Refusal,
-    RefusedError,
-    accept_token,
-    admit,
-    record_enrolment,
-    record_renewal,
-    record_use,
-)
+from .identity import Caller, accept_token, admit, record_enrolment, record_renewal, record_use
 from .inbox import note_polled, page_after
 from .places import RequestSlots, SupersededError
-from .problems import ProblemError
+from .problems import ProblemError, RefusedError
 from .readings import SERIES_AT_ONCE, SenMLRecord, resolve_series
-
-LARGEST = (1 << 63) - 1
-"""The largest integer that SQLite stores."""
 
 LONGEST_HEADER = 128
 """Maximum length of a token or epoch header, in characters."""
@@ -81,8 +69,6 @@ async def problem_details(request: web.Request, handler: Handler) -> web.StreamR
         return response
     except ContractError as error:
         return _problem(HTTPStatus.BAD_REQUEST, error.code, str(error))
-    except web.HTTPRequestEntityTooLarge:
-        return _problem(HTTPStatus.CONTENT_TOO_LARGE, Code.TOO_LARGE, f"A request has at most {MAX_BODY} bytes.")
     except web.HTTPException as error:
         return _problem(HTTPStatus(error.status), error.reason.lower().replace(" ", "_"), f"{error.reason}.")
     except DatabaseError:
@@ -122,7 +108,7 @@ class Endpoint:
 
     def app(self) -> web.Application:
         """Return the web application with all routes."""
-        app = web.Application(middlewares=[problem_details, self._authenticate], client_max_size=MAX_BODY)
+        app = web.Application(middlewares=[problem_details, self._authenticate])
         app.router.add_get("/health", self._health)
         app.router.add_post("/v1/enroll", self._enroll)
         app.router.add_post("/v1/renew", self._renew)
@@ -136,16 +122,12 @@ class Endpoint:
 
     @web.middleware
     async def _authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuse requests without a valid certificate of a site, except to the public paths."""
-        try:
-            if request.path not in PUBLIC_PATHS:
-                await self._identify(request)
-            return await handler(request)
-        except RefusedError as error:
-            raise _refused(error.refusal) from error
+        """Refuse requests without a valid certificate of a site, except to the public paths.
 
-    async def _identify(self, request: web.Request) -> None:
-        """Store the site's certificate in the request and admit its connection; raise ``RefusedError``."""
+        Stores the certificate in the request, and admits its connection.
+        """
+        if request.path in PUBLIC_PATHS:
+            return await handler(request)
         certificate = site_certificate(request.get_extra_info("peercert"))
         if certificate is None:
             raise ProblemError(
@@ -157,6 +139,7 @@ class Endpoint:
             await self._database.read(lambda connection: admit(connection, certificate), certificate.serial)
             listener.admit(request, certificate.site)
         request[CERTIFICATE] = certificate
+        return await handler(request)
 
     async def _health(self, _: web.Request) -> web.Response:
         return _reply({"status": "ok"})
@@ -172,23 +155,15 @@ class Endpoint:
             spend_code(connection, requested.secret, requested.site, now)
             record_enrolment(connection, requested.site, certificate.serial, now)
 
-        try:
-            # Checked first: without a valid code the CSR is not parsed and nothing is signed.
-            await self._database.read(check, _address(request))
-            certificate = await self._issue(requested.csr, requested.site)
-            await self._database.write(enrol, requested.site)
-        except CodeRefusedError as error:
-            raise ProblemError(HTTPStatus.FORBIDDEN, Code.ENROLMENT_REFUSED, str(error)) from error
+        # Checked first: without a valid code the CSR is not parsed and nothing is signed.
+        await self._database.read(check, _address(request))
+        certificate = await self._issue(requested.csr, requested.site)
+        await self._database.write(enrol, requested.site)
         return _reply(Enrolled(certificate=certificate.certificate, ca=self._authority.pem))
 
     async def _renew(self, request: web.Request) -> web.Response:
         requested = parse(RenewalRequest, decode_json(await read_body(request, MAX_REQUEST)))
-        try:
-            old = await self._database.prepare(lambda: self._authority.verify_renewal(requested), _address(request))
-        except TooLateError as error:
-            raise RefusedError(Refusal(code=Code.CERTIFICATE_EXPIRED, message=str(error))) from error
-        except CertificateRequestError as error:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, str(error)) from error
+        old = await self._database.prepare(lambda: self._authority.verify_renewal(requested), _address(request))
         # Before a certificate is signed, and again in the transaction: it may have been revoked in between.
         await self._database.read(lambda connection: admit(connection, old), old.serial)
 
@@ -204,26 +179,22 @@ class Endpoint:
             return _reply(Enrolled(certificate=await self._database.write(renew, old.site), ca=self._authority.pem))
 
     async def _issue(self, csr: str, site: Ulid) -> Issued:
-        """Issue a certificate off the event loop; raise ``ProblemError`` for an invalid request."""
-        try:
-            return await self._database.prepare(lambda: self._authority.issue(csr, site), site)
-        except CertificateRequestError as error:
-            raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, str(error)) from error
+        return await self._database.prepare(lambda: self._authority.issue(csr, site), site)
 
     async def _events(self, request: web.Request) -> web.Response:
         if request.content_type != BATCH_CONTENT_TYPE:
             message = f"The content type must be {BATCH_CONTENT_TYPE}."
             raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, Code.MALFORMED, message)
         site = request[CERTIFICATE].site
+        opened = request.app[LISTENER].connection_number(request)  # before it may be closed
         async with self._batches.acquire(site) as slot:
             async with slot.interruptible():
                 body = await read_body(request, MAX_BODY, most_values=MOST_VALUES_IN_ALL)
-            return await self._store_batch(request, BatchReader(body, site))
+            return await self._store_batch(request, opened, BatchReader(body, site))
 
-    async def _store_batch(self, request: web.Request, reader: BatchReader) -> web.Response:
+    async def _store_batch(self, request: web.Request, opened: int, reader: BatchReader) -> web.Response:
         certificate, now = request[CERTIFICATE], time.time()
         site = certificate.site
-        opened = opened_at(request)
         caller = Caller(
             token=_header(request, TOKEN_HEADER), epoch=_header(request, EPOCH_HEADER), address=request.remote or ""
         )
@@ -231,18 +202,18 @@ class Endpoint:
             pass
         await self._resolve_series(reader.batch, certificate)
 
-        def store(connection: Connection) -> BatchReceipt | Refusal:
+        def store(connection: Connection) -> BatchReceipt | RefusedError:
             admit(connection, certificate)
             self._check_connection(site, opened)
             record_use(connection, certificate)
             token = accept_token(connection, site, caller, now)
             # A refusal is returned, not raised: an exception would undo the record of the conflict.
-            return token if isinstance(token, Refusal) else store_batch(connection, site, reader.batch, now, token)
+            return token if isinstance(token, RefusedError) else store_batch(connection, site, reader.batch, now, token)
 
         outcome = await self._database.write(store, site)
-        if isinstance(outcome, Refusal):
-            request.app.logger.warning("%s", outcome.message)
-            raise _refused(outcome)
+        if isinstance(outcome, RefusedError):
+            request.app.logger.warning("%s", outcome)
+            raise outcome
         return _reply(outcome)
 
     async def _resolve_series(self, batch: Batch, certificate: SiteCertificate) -> None:
@@ -303,35 +274,26 @@ def _address(request: web.Request) -> str:
 
 
 def _header(request: web.Request, name: str) -> str:
-    """Return a header, empty if missing; raise ``ProblemError`` if it is too long or not ASCII."""
+    """Return a header, empty if missing; raise ``ContractError`` if it is too long or not ASCII."""
     value = request.headers.get(name, "")
     if not value.isascii() or len(value) > LONGEST_HEADER:
-        raise ProblemError(
-            HTTPStatus.BAD_REQUEST, Code.MALFORMED, f"{name} can have at most {LONGEST_HEADER} ASCII characters"
-        )
+        raise ContractError(name, f"can have at most {LONGEST_HEADER} ASCII characters")
     return value
 
 
 def _number(request: web.Request, name: str, default: int) -> int:
-    """Return an integer from the query string; raise ``ProblemError`` if it is invalid."""
+    """Return an integer from the query string; raise ``ContractError`` if it is invalid."""
     try:
         number = int(request.query.get(name, default))
     except ValueError as error:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, f"{name} must be a whole number") from error
-    if not 0 <= number <= LARGEST:
-        raise ProblemError(HTTPStatus.BAD_REQUEST, Code.MALFORMED, f"{name} must be from 0 to {LARGEST}")
+        raise ContractError(name, "must be a whole number") from error
+    if not 0 <= number <= MOST_SIGNED:
+        raise ContractError(name, f"must be from 0 to {MOST_SIGNED}")
     return number
 
 
 def _reply(body: object) -> web.Response:
     return web.Response(body=orjson.dumps(body), content_type="application/json")
-
-
-def _refused(refusal: Refusal) -> ProblemError:
-    conflict = refusal.code is Code.IDENTITY_CONFLICT
-    status = HTTPStatus.CONFLICT if conflict else HTTPStatus.FORBIDDEN
-    # Close the connection, because it was admitted.
-    return ProblemError(status, refusal.code, refusal.message, closing=True)
 
 
 def _problem(status: HTTPStatus, code: str, message: str) -> web.Response:

@@ -7,7 +7,6 @@ from pathlib import Path
 from process_cosmos_gateway.listener import LISTENER, Listener
 
 from .authority import Authority
-from .connections import date_connections
 from .database import Database
 from .server import Endpoint
 
@@ -26,10 +25,8 @@ async def serving(folder: Path, host: str, port: int, names: Sequence[str]) -> A
     await database.start()
     application = Endpoint(database, authority).app()
     listener = application[LISTENER] = Listener(application, closing_seconds=SHUTDOWN_SECONDS)
-    tls = authority.server_context(names)
-    date_connections(tls)
     try:
-        async with listener.listen(host, port, tls):
+        async with listener.listen(host, port, authority.server_context(names)):
             name = f"[{names[0]}]" if ":" in names[0] else names[0]
             url = f"https://{name}:{listener.port}"
             save = "INSERT OR REPLACE INTO setting (name, value) VALUES ('url', ?)"

@@ -1,14 +1,16 @@
 """Constants shared by the packages of the integration."""
 
+import json
 import logging
+from pathlib import Path
 from typing import Final
 
 from homeassistant.const import Platform
 
 DOMAIN: Final = "process_cosmos"
 LOGGER = logging.getLogger(__package__)
-VERSION: Final = "0.1.0"
-"""The manifest's version; a test keeps them equal."""
+# Home Assistant imports integrations outside its event loop, so that this read does not block it.
+VERSION: Final[str] = json.loads(Path(__file__).with_name("manifest.json").read_bytes())["version"]
 
 PLATFORMS: Final = (
     Platform.BINARY_SENSOR,

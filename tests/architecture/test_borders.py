@@ -95,10 +95,10 @@ def test_the_contract_imports_the_standard_library_orjson_and_itself() -> None:
         }, module.name
 
 
-def test_the_cloud_knows_nothing_of_the_gateway_but_the_contract_listener_and_logs() -> None:
+def test_the_cloud_knows_nothing_of_the_gateway_but_the_contract_and_what_any_service_needs() -> None:
     ours = {name for module in matching(f"{CLOUD}.*") for name in module.imports if name.startswith(GATEWAY)}
     assert ours
-    shared = (f"{GATEWAY}.contract", f"{GATEWAY}.listener", f"{GATEWAY}.logs")
+    shared = tuple(f"{GATEWAY}.{name}" for name in ("contract", "listener", "logs", "private_files"))
     assert {name for name in ours if not name.startswith(shared)} == set()
 
 

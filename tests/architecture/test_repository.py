@@ -1,16 +1,14 @@
-"""Checks of the repository as a whole: mirrors, versions, paths in the documents, forbidden names."""
+"""Checks of the repository as a whole: mirrors, paths in the documents, forbidden names."""
 
 import json
 import re
 import subprocess
-import tomllib
-from pathlib import Path
 
 import pytest
 
 from tests.documents import blocks
 
-from .tree import INTEGRATION, PRODUCT, TOP, files
+from .tree import PRODUCT, TOP, files
 
 HOME = "https://github.com/process-cosmos/process-cosmos"
 TEXT = (
@@ -29,15 +27,6 @@ FORBIDDEN = {
 }
 
 
-def _toml(path: str) -> dict[str, dict[str, str]]:
-    return tomllib.loads((TOP / path).read_text())
-
-
-def _first(pattern: str, path: Path) -> str | None:
-    match = re.search(pattern, path.read_text(), re.MULTILINE)
-    return match and match[1]
-
-
 def test_the_mirrors_are_equal() -> None:
     assert len(files("custom_components/process_cosmos/contract/*.py")) > 5
     assert files("custom_components/process_cosmos/blueprints/*.yaml")
@@ -48,20 +37,6 @@ def test_the_mirrors_are_equal() -> None:
 def test_the_supervisor_finds_one_app() -> None:
     configs = files("config.yaml", "config.yml", "config.json", "*/config.yaml", "*/config.yml", "*/config.json")
     assert configs == ("addon/config.yaml",)
-
-
-def test_all_versions_are_equal() -> None:
-    addon, cloud = _toml("addon/pyproject.toml")["project"], _toml("cloud/pyproject.toml")["project"]
-    versions = {
-        "integration's code": _first(r'^VERSION: Final = "(.+)"', INTEGRATION / "const.py"),
-        "integration": json.loads((INTEGRATION / "manifest.json").read_text())["version"],
-        "gateway": addon["version"],
-        "app": _first(r'^version: "?([^"\s]+)', TOP / "addon/config.yaml"),
-        "cloud": cloud["version"],
-        "environment": _toml("pyproject.toml")["project"]["version"],
-    }
-    assert set(versions.values()) == {addon["version"]}, versions
-    assert f"process-cosmos-gateway=={addon['version']}" in cloud["dependencies"]
 
 
 def test_the_oldest_home_assistant_is_the_same_everywhere() -> None:

@@ -19,6 +19,7 @@ from process_cosmos_cloud.inbox import add_item
 from process_cosmos_cloud.places import RequestSlots, SupersededError
 from process_cosmos_cloud.readings import MOST_RECORDS
 from process_cosmos_cloud.turns import RoundRobin
+from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.errors import ContractError
 from process_cosmos_gateway.contract.identifiers import Ulid
 
@@ -193,7 +194,8 @@ async def test_a_request_ended_when_its_body_arrives_is_superseded() -> None:
 
 async def test_a_site_has_at_most_four_waiting_polls(site: Site, connection: apsw.Connection) -> None:
     for number in range(1, 7):
-        add_item(connection, identifier=f"{number}", site=Ulid(OTHER), alert=OTHER, by="x", now=NOW, answer="a")
+        given = InboxItem(id=f"{number}", cursor=0, alert=Ulid(OTHER), by="x", age=0.0, answer="a")
+        add_item(connection, Ulid(OTHER), given, NOW)
     polls = []
     for number in range(1, 7):
         polls.append(asyncio.create_task(site.poll(number)))

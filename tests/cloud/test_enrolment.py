@@ -9,7 +9,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from process_cosmos_cloud.codes import VALID_SECONDS, CodeRefusedError, make_code, spend_code
+from process_cosmos_cloud.codes import VALID_SECONDS, make_code, spend_code
+from process_cosmos_cloud.problems import RefusedError
 from process_cosmos_cloud.serving import serving
 from process_cosmos_gateway.contract.identifiers import Ulid
 
@@ -47,7 +48,7 @@ async def test_an_unknown_code_is_refused_as_problem_details(url: str, folder: P
 def test_a_code_expires_after_a_day(connection: apsw.Connection) -> None:
     secret = make_code(connection, NOW)
 
-    with pytest.raises(CodeRefusedError, match="expired"):
+    with pytest.raises(RefusedError, match="expired"):
         spend_code(connection, secret, Ulid(SITE), NOW + VALID_SECONDS + 1)
 
     spend_code(connection, secret, Ulid(SITE), NOW + VALID_SECONDS)

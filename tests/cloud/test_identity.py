@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 import apsw
 import pytest
 
-from process_cosmos_cloud.identity import Caller, Refusal, accept_token, describe_sites
+from process_cosmos_cloud.identity import Caller, accept_token, describe_sites
+from process_cosmos_cloud.problems import RefusedError
 from process_cosmos_cloud.serving import serving
 from process_cosmos_gateway.contract.identifiers import Ulid
 
@@ -150,7 +151,7 @@ async def test_a_made_up_token_is_malformed(site: Site) -> None:
 def test_an_unknown_site_with_a_valid_certificate_is_accepted(connection: apsw.Connection) -> None:
     caller = Caller(token="12-0123456789abcdef", epoch=EPOCH, address="10.0.0.7")
     token = accept_token(connection, Ulid("01K8J5Z0000000000000000008"), caller, NOW)
-    assert not isinstance(token, Refusal)
+    assert not isinstance(token, RefusedError)
     assert token.startswith("13-")
 
 

@@ -2,34 +2,33 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import apsw
 import pytest
 
 from process_cosmos_cloud import server
 from process_cosmos_cloud.inbox import add_item, page_after
+from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.identifiers import Ulid
 
 from .conftest import NOW, OTHER, SITE
 from .endpoint import Site, event
 
-ALERT = "01J00000000000000000000001"
+ALERT = Ulid("01J00000000000000000000001")
 FIRST, SECOND = Ulid("01M00000000000000000000001"), Ulid("01M00000000000000000000002")
+
+
+def an_answer(identifier: Ulid, alert: Ulid = ALERT) -> InboxItem:
+    """Return an answer as the endpoint's command gives it."""
+    return InboxItem(id=identifier, cursor=0, alert=alert, by="x", age=0.0, answer="a")
 
 
 async def test_a_waiting_poll_ends_as_soon_as_there_is_an_answer(site: Site, connection: apsw.Connection) -> None:
     poll = asyncio.create_task(site.inbox())
     begun = time.monotonic()
-    add_item(
-        connection,
-        identifier=FIRST,
-        site=Ulid(SITE),
-        alert=ALERT,
-        by="Ada",
-        now=time.time() - 5,
-        revision=3,
-        answer="turn_on_again",
-    )
+    given = InboxItem(id=FIRST, cursor=0, alert=ALERT, by="Ada", age=0.0, revision=3, answer="turn_on_again")
+    add_item(connection, Ulid(SITE), given, time.time() - 5)
 
     [item] = await poll
 
@@ -66,7 +65,7 @@ async def test_an_invalid_cursor_or_wait_is_refused(site: Site, number: str) -> 
 
 def test_a_site_sees_its_own_items_after_its_cursor_and_no_others(connection: apsw.Connection) -> None:
     for identifier, site in ((FIRST, SITE), (SECOND, SITE), (Ulid("01M00000000000000000000003"), OTHER)):
-        add_item(connection, identifier=identifier, site=Ulid(site), alert=ALERT, by="x", now=NOW, answer="a")
+        add_item(connection, Ulid(site), an_answer(identifier), NOW)
 
     first = page_after(connection, Ulid(SITE), 0, NOW)
     rest = page_after(connection, Ulid(SITE), first.items[0].cursor, NOW)
@@ -78,8 +77,8 @@ def test_a_site_sees_its_own_items_after_its_cursor_and_no_others(connection: ap
 async def test_a_cursor_that_was_never_given_is_answered_at_once_and_confirms_nothing(
     site: Site, connection: apsw.Connection
 ) -> None:
-    add_item(connection, identifier=FIRST, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, answer="a")
-    add_item(connection, identifier=SECOND, site=Ulid(OTHER), alert=ALERT, by="x", now=NOW, answer="a")
+    add_item(connection, Ulid(SITE), an_answer(FIRST), NOW)
+    add_item(connection, Ulid(OTHER), an_answer(SECOND), NOW)
     begun = time.monotonic()
     assert await site.poll(3) == (200, {"items": [], "newest": 2})
     assert time.monotonic() - begun < server.LONG_POLL_SECONDS / 2
@@ -89,7 +88,7 @@ async def test_a_cursor_that_was_never_given_is_answered_at_once_and_confirms_no
 
 
 async def test_the_newest_cursor_stays_after_its_item_is_deleted(site: Site, connection: apsw.Connection) -> None:
-    add_item(connection, identifier=FIRST, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, answer="a")
+    add_item(connection, Ulid(SITE), an_answer(FIRST), NOW)
     await site.poll(1, wait="0")
     closed = event(1, site.site, type="process_cosmos.alert.resolved.v1", subject=ALERT)
     assert await site.send([closed]) == ["accepted"]
@@ -100,11 +99,11 @@ async def test_the_newest_cursor_stays_after_its_item_is_deleted(site: Site, con
 async def test_a_site_restored_from_a_backup_does_not_get_settled_items_again(
     site: Site, connection: apsw.Connection, kind: str
 ) -> None:
-    for identifier, alert in ((FIRST, ALERT), (SECOND, "01J00000000000000000000002")):
-        add_item(connection, identifier=identifier, site=Ulid(SITE), alert=alert, by="x", now=NOW, answer="a")
+    for identifier, alert in ((FIRST, ALERT), (SECOND, Ulid("01J00000000000000000000002"))):
+        add_item(connection, Ulid(SITE), an_answer(identifier, alert), NOW)
     third = Ulid("01M00000000000000000000003")
     assert [item["id"] for item in await site.inbox()] == [FIRST, SECOND]
-    add_item(connection, identifier=third, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, answer="a")
+    add_item(connection, Ulid(SITE), an_answer(third), NOW)
     assert [item["id"] for item in await site.inbox(2)] == [third]
 
     closed = event(1, site.site, type=f"process_cosmos.alert.{kind}.v1", subject=ALERT)
@@ -115,6 +114,7 @@ async def test_a_site_restored_from_a_backup_does_not_get_settled_items_again(
 
 
 def test_an_age_is_not_negative_after_the_clock_went_back(connection: apsw.Connection) -> None:
-    add_item(connection, identifier=FIRST, site=Ulid(SITE), alert=ALERT, by="x", now=NOW, acknowledge_for=60.0)
+    given = replace(an_answer(FIRST), answer=None, acknowledge_for=60.0)
+    add_item(connection, Ulid(SITE), given, NOW)
     [item] = page_after(connection, Ulid(SITE), 0, NOW - 3600).items
     assert (item.age, item.answer, item.acknowledge_for) == (0.0, None, 60.0)

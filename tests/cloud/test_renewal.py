@@ -13,6 +13,7 @@ from process_cosmos_cloud.authority import GRACE_DAYS, Authority
 from process_cosmos_cloud.ca import TRUST_DAYS, rotate
 from process_cosmos_cloud.serving import serving
 from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.private_files import write_private
 
 from .conftest import OTHER, SITE, new_code
 from .endpoint import Site, altered, event, key_sha256, run_command
@@ -161,16 +162,16 @@ def test_an_interrupted_rotation_leaves_one_working_ca(
 ) -> None:
     folder.mkdir()
     before = Authority(folder).sha256
-    write, written = ca.write_private, 0
+    written = 0
 
     def cut(file: Path, content: bytes) -> None:
         nonlocal written
         if written == step:
             raise KeyboardInterrupt
         written += 1
-        write(file, content)
+        write_private(file, content)
 
-    monkeypatch.setattr(ca, "write_private", cut)
+    monkeypatch.setattr("process_cosmos_cloud.ca.write_private", cut)
     with pytest.raises(KeyboardInterrupt):
         rotate(folder, datetime.now(UTC))
     monkeypatch.undo()

@@ -11,8 +11,7 @@ import pytest
 
 from process_cosmos_cloud import server
 from process_cosmos_cloud.authority import Issued
-from process_cosmos_cloud.codes import CodeRefusedError
-from process_cosmos_cloud.identity import RefusedError
+from process_cosmos_cloud.problems import RefusedError
 from process_cosmos_cloud.readings import read_readings
 from process_cosmos_cloud.server import Endpoint
 from process_cosmos_cloud.turns import RoundRobin
@@ -41,7 +40,7 @@ class JobMonitor:
             self.submitted += 1
             try:
                 done = await run(scheduler, queue, work)
-            except RefusedError, CodeRefusedError:
+            except RefusedError:
                 self._refused.append(True)
                 raise
             self._refused.append(False)

@@ -47,6 +47,10 @@ async def _known(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def _number(request: web.Request) -> web.Response:
+    return web.Response(text=str(request.app[LISTENER].connection_number(request)))
+
+
 async def _body(request: web.Request) -> web.Response:
     return web.Response(body=await request.read(), headers={"Seen": request.headers.get("Content-Encoding", "")})
 
@@ -59,6 +63,7 @@ async def listening(
     application.router.add_get("/health", _health)
     application.router.add_post("/known", _known)
     application.router.add_post("/body", _body)
+    application.router.add_get("/number", _number)
     listener = application[LISTENER] = Listener(application, limits, closing_seconds=closing_seconds)
     async with listener.listen(HOST, 0, context):
         yield listener
@@ -204,6 +209,21 @@ async def test_a_compressed_body_is_not_decompressed() -> None:
         headers = {"Content-Encoding": "gzip"}
         async with http.post(f"http://{HOST}:{listener.port}/body", data=b"\x1f\x8b no gzip", headers=headers) as reply:
             assert (await reply.read(), reply.headers["Seen"]) == (b"\x1f\x8b no gzip", "gzip")
+
+
+async def test_a_connection_has_a_greater_number_than_those_accepted_before() -> None:
+    async with listening(ListenerLimits()) as listener:
+        connections = [await connect(listener) for _ in range(3)]
+        numbers = []
+        for reader, writer in (*connections, connections[0]):  # the first one again: its number stays
+            writer.write(b"GET /number HTTP/1.1\r\nHost: x\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].split(b"\r")[0])
+            numbers.append(int(await reader.readexactly(length)))
+        assert 0 < numbers[0] < numbers[1] < numbers[2]
+        assert numbers[3] == numbers[0]
+        for _, writer in connections:
+            writer.close()
 
 
 async def test_a_stop_closes_unauthenticated_connections() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from process_cosmos_gateway import VERSION
+from process_cosmos_gateway.components import VERSION
 from process_cosmos_gateway.options import DESCRIPTION_TOPICS, PORT, parse_options
 
 TOP = Path(__file__).parents[2]

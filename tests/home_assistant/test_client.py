@@ -33,7 +33,7 @@ from .contract_gateway import SECRET, SITE, TOKEN, ContractGateway, refusing, un
 pytestmark = pytest.mark.usefixtures("socket_enabled")
 
 HELLO = HomeAssistantHello(
-    schema=1, min_schema=1, version="0.1.0", instance="an-instance", run=Ulid("01JDG0000000000000000000R1")
+    schema=1, min_schema=1, version="9.8.7", instance="an-instance", run=Ulid("01JDG0000000000000000000R1")
 )
 WRITE = WriteProperty(id="1", device="valve", property="open", value=True)
 

@@ -212,3 +212,40 @@ async def test_the_flow_of_a_removed_site_ends(hass: HomeAssistant, flow: Reject
     gone.hass, gone.handler, gone.flow_id, gone.context = hass, DOMAIN, "2", {}
     assert isinstance(gone, RejectedEventsFlow)
     assert (await gone.async_step_init())["reason"] == "gateway_away"
+
+
+async def test_the_outcome_is_not_judged_by_the_status_from_before_sending_again(
+    outbox: Outbox, flow: RejectedEventsFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[bool] = []
+    is_settled = rejected_events._is_settled
+    monkeypatch.setattr(rejected_events, "_LOOK_EVERY", 0.01)
+
+    def reply(message: FromHomeAssistant) -> FromGateway | None:
+        """Deliver all events, and report it only after the list was requested three times."""
+        if isinstance(message, SendAgain):
+            outbox.events = ()
+            return done(message)
+        if isinstance(message, ListRejected) and not outbox.events and len(looks) == 2:
+            asyncio.get_running_loop().create_task(outbox.send())
+        return outbox.reply(message)
+
+    def look(*arguments: object) -> bool:
+        looks.append(is_settled(*arguments))  # type: ignore[arg-type] # passed on as they are
+        return looks[-1]
+
+    outbox.gateway.reply = reply
+    monkeypatch.setattr(rejected_events, "_is_settled", look)
+    result = await flow.async_step_send_again()
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert looks[:2] == [False, False]
+    assert looks[-1]
+
+
+async def test_events_are_described_by_their_kind_while_the_site_is_not_loaded(
+    hass: HomeAssistant, linked: MockConfigEntry, flow: RejectedEventsFlow
+) -> None:
+    assert await hass.config_entries.async_unload(linked.entry_id)
+    [alert, change] = flow._lines([REJECTED, CHANGE])
+    assert alert.startswith("- Alert → cloud: Bad subject")
+    assert change.startswith("- Change of a device → cloud: Bad subject")

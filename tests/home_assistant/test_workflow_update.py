@@ -1,5 +1,6 @@
 """Updates of workflow copies, imported or installed: after confirmation, and only if automations stay valid."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from .leak_guard.house import AUTOMATION, BLUEPRINT, KITCHEN
 
 OFFERED = f"automation/{BLUEPRINT}"
 IMPORTED = "process-cosmos/leak_guard.yaml"
-VERSION = "0.1.0"
+[VERSION] = re.findall(r'cosmos_version: "(.+)"', (workflows._OFFERED / OFFERED).read_text())
 NEWEST = "9.0.0"
 A_NEW_INPUT = "  input:\n    pet:\n      name: Pet\n      selector: {text: {}}\n"
 

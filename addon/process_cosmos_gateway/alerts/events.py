@@ -6,14 +6,12 @@ from hashlib import blake2b
 from process_cosmos_gateway.contract.alerts import AlertEvent, AlertState, Change, Replica, TransitionKind
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.events import event_type
-from process_cosmos_gateway.contract.identifiers import DESTINATION, NotificationKey, Ulid
+from process_cosmos_gateway.contract.identifiers import DESTINATION, NotificationKey, Ulid, encode_ulid
 from process_cosmos_gateway.outbox import Event
 
 NOTIFICATION_REQUESTED = event_type("alert", "notification_requested")
 
 _TIME_LETTERS = 10
-_HASH_LETTERS = 16
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 def transition_event(change: Change) -> Event:
@@ -34,8 +32,7 @@ def request_event_id(key: NotificationKey) -> Ulid:
     """Return the deterministic event id of a notification request: a ULID of the alert's time and the key's hash."""
     # Computed, so that a request queued again after a crash or a restored backup is the same event for destinations.
     number = int.from_bytes(blake2b(str(key).encode(), digest_size=10).digest())
-    letters = (_ALPHABET[number >> 5 * place & 31] for place in reversed(range(_HASH_LETTERS)))
-    return Ulid(key.alert[:_TIME_LETTERS] + "".join(letters))
+    return Ulid(key.alert[:_TIME_LETTERS] + encode_ulid(number)[_TIME_LETTERS:])
 
 
 def reconciled_event(event: Ulid, alert: Replica, now: datetime) -> Event:

@@ -49,7 +49,7 @@ class UlidFactory:
         if number > _MOST:
             raise UlidRangeError("$", "leaves no ULID greater than the last one")
         self._last = number
-        return _encode(number)
+        return encode_ulid(number)
 
     def _random(self) -> int:
         return int.from_bytes(self._random_bytes(_RANDOM_BYTES))
@@ -60,7 +60,8 @@ def milliseconds_of(ulid: Ulid) -> int:
     return _decode(ulid) >> 80
 
 
-def _encode(number: int) -> Ulid:
+def encode_ulid(number: int) -> Ulid:
+    """Return the ULID with this value, from 0 to 2¹²⁸ - 1."""
     return Ulid("".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5)))
 
 

@@ -132,7 +132,7 @@ async def with_endpoints(
     home = await pairing.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))
     async with ClientSession() as http, AsyncExitStack() as listening:
         await listening.enter_async_context(
-            Server(services, store, pairing, "0.1.0", admission).listen("127.0.0.1", port, None)
+            Server(services, store, pairing, "9.8.7", admission).listen("127.0.0.1", port, None)
         )
         checking = asyncio.create_task(admission.run())
         listening.callback(checking.cancel)

@@ -52,5 +52,5 @@ class FakeStatus:
 
 
 def page_of(status: FakeStatus, folder: Path, port: int, broker: BrokerOptions | None, peer: str) -> StatusPage:
-    about = About(site=SITE, version="0.1.0", url=f"http://127.0.0.1:{port}", data=folder, broker=broker)
+    about = About(site=SITE, version="9.8.7", url=f"http://127.0.0.1:{port}", data=folder, broker=broker)
     return StatusPage(about, cast("Any", status), cast("Any", status), HandClock(), peer=peer)

@@ -18,7 +18,7 @@ SECONDS = 30
 
 
 def hello(**changes: object) -> HomeAssistantHello:
-    usual = HomeAssistantHello(schema=1, min_schema=1, version="0.1.0", instance="home", run=RUN)
+    usual = HomeAssistantHello(schema=1, min_schema=1, version="9.8.7", instance="home", run=RUN)
     return replace(usual, **cast("Any", changes))
 
 

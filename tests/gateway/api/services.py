@@ -159,7 +159,7 @@ async def serving(
         status=cast("StatusReader", backend),
         limits=limits,
     )
-    server = Server(services, store, pairing, "0.1.0", page=page)
+    server = Server(services, store, pairing, "9.8.7", page=page)
     async with server.listen("127.0.0.1", port, None), ClientSession() as http:
         harness = ServerHarness(http, f"http://127.0.0.1:{port}", token, alerts, backend, feed, pairing, devices)
         yield harness

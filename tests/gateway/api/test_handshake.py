@@ -50,7 +50,7 @@ async def test_the_gateway_hello_contains_the_applied_position(server: ServerHar
     greeting = await link.next()
     assert isinstance(greeting, GatewayHello)
     assert greeting.cursor == Position(run=RUN, n=3)
-    assert (greeting.schema, greeting.min_schema, greeting.version) == (1, 1, "0.1.0")
+    assert (greeting.schema, greeting.min_schema, greeting.version) == (1, 1, "9.8.7")
 
 
 @pytest.mark.parametrize(

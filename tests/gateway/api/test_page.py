@@ -90,7 +90,7 @@ async def test_only_the_supervisor_is_served_whatever_a_client_claims(page: Page
 
 async def test_it_shows_the_site_and_whether_home_assistant_is_connected(page: PageClient) -> None:
     before = await page.get()
-    assert f"Version 0.1.0, site {SITE}" in before
+    assert f"Version 9.8.7, site {SITE}" in before
     assert "not connected" in before
     link = await page.server.open()
     assert "not connected" not in await page.get()
