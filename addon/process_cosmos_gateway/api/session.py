@@ -16,6 +16,8 @@ from process_cosmos_gateway.contract.devices import Snapshot, Subscribe
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.messages import FROM_HOME_ASSISTANT, FromGateway, FromHomeAssistant
 from process_cosmos_gateway.contract.session import (
+    HEARTBEAT_SECONDS,
+    SILENCE_SECONDS,
     Committed,
     Heartbeat,
     HomeAssistantHello,
@@ -50,9 +52,9 @@ class Limits:
     """
 
     hello: float = 10
-    silence: float = 30
+    silence: float = SILENCE_SECONDS
     caught_up: float = 60
-    heartbeat: float = 0.5
+    heartbeat: float = HEARTBEAT_SECONDS
     status: float = 1
     status_unchanged: float = 10
 
