@@ -1,27 +1,76 @@
-"""``idle``: what a gateway with nothing to do takes."""
+"""``idle``: what a connected gateway with nothing to do takes."""
 
 import asyncio
+import getpass
 import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from process_cosmos_gateway.contract.destinations import SetWebhook
+from process_cosmos_gateway.contract.pairing import parse_line
+from process_cosmos_gateway.lab.faults.home import Home
+from process_cosmos_gateway.lab.faults.ledger import Ledger
+from process_cosmos_gateway.lab.processes import Part, accepts, free_ports, run_once, until
+
 from .bare import GATEWAY, bare_mb
-from .bench import Bench, Benchmark
+from .bench import BIN, Bench, Benchmark
 from .figures import Outcome, at_most
-from .stand import enrolled, resident_mb, standing
+from .load import copied
+from .peer_mosquitto import PROGRAM
+from .stand import Stand, enrolled, resident_mb, standing
+
+_LIMITS = {"rss_mb": 54.0, "cpu_percent": 0.5, "wakeups_per_s": 4.0}
+_SETTLING_SECONDS, _SECONDS = 15, 60
 
 
 async def run(bench: Bench) -> Outcome:
-    """Let it stand, connected to a cloud endpoint, and look at its memory and its processor time."""
-    async with standing(await enrolled(bench, 0)) as stand:
-        await asyncio.sleep(bench.size(5, 1))
-        before, seconds = _cpu_seconds(stand.gateway.pid), bench.size(30, 3)
+    """Connect a broker, a Home Assistant and two destinations, let nothing happen, and read the kernel's counters."""
+    folder = copied(await enrolled(bench, 0), bench.folder("idle"))
+    async with _broker(folder) as options, standing(folder, options) as stand, _home(stand):
+        await asyncio.sleep(bench.size(_SETTLING_SECONDS, 1))
+        seconds, pid = bench.size(_SECONDS, 3), stand.gateway.pid
+        cpu_before, wakeups_before = _cpu_seconds(pid), _wakeups(pid)
         await asyncio.sleep(seconds)
-        percent = 100 * (_cpu_seconds(stand.gateway.pid) - before) / seconds
-        memory = resident_mb(stand.gateway)
-    return Outcome(
-        figures={"rss_mb": memory, "cpu_percent": percent},
-        limits={"rss_mb": await bare_mb(bench, GATEWAY), "cpu_percent": 0.0},
-    )
+        wakeups = sum(count - wakeups_before.get(thread, 0) for thread, count in _wakeups(pid).items())
+        figures = {
+            "rss_mb": resident_mb(stand.gateway),
+            "cpu_percent": 100 * (_cpu_seconds(pid) - cpu_before) / seconds,
+            "wakeups_per_s": wakeups / seconds,
+        }
+    return Outcome(figures=figures, limits=_LIMITS, peers={"bare": {"rss_mb": await bare_mb(bench, GATEWAY)}})
+
+
+@asynccontextmanager
+async def _broker(folder: Path) -> AsyncIterator[str]:
+    """Run Mosquitto inside the block; give the options with which the gateway connects to it."""
+    broker, [port] = Part("broker", folder), free_ports(1)
+    configuration = folder / "mosquitto.conf"
+    configuration.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nuser {getpass.getuser()}\n")
+    await broker.start(str(PROGRAM), "-c", configuration)
+    try:
+        await broker.until(lambda: accepts(port), "an open port")
+        yield f'mqtt_host = "127.0.0.1"\nmqtt_port = {port}\n'
+    finally:
+        await broker.stop()
+
+
+@asynccontextmanager
+async def _home(stand: Stand) -> AsyncIterator[None]:
+    """Pair a Home Assistant that stays connected inside the block; add a webhook to which nothing is sent."""
+    home = Home(stand.url, Ledger(0.0))
+    pair = ("pair", "--options", stand.folder / "gateway.toml", "--host", "127.0.0.1")
+    await home.pair(parse_line(await run_once(BIN / "process-cosmos-gateway", *pair)))
+    running = asyncio.create_task(home.run())
+    try:
+        [port] = free_ports(1)
+        await home.request(SetWebhook(id="webhook", name="webhook", url=f"http://127.0.0.1:{port}/hook"))
+        await until(lambda: home.status is not None and home.status.broker_connected, "connection to the broker")
+        yield
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -30,4 +79,13 @@ def _cpu_seconds(pid: int) -> float:
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
-BENCHMARK = Benchmark(name="idle", run=run, goals=(at_most("rss_mb", 65), at_most("cpu_percent", 0.5)))
+def _wakeups(pid: int) -> Mapping[str, int]:
+    """Return by thread how often it has gone to sleep, and so was woken."""
+    found: dict[str, int] = {}
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        found[status.parent.name] = int(lines["voluntary_ctxt_switches"])
+    return found
+
+
+BENCHMARK = Benchmark(name="idle", run=run, goals=tuple(at_most(figure, most) for figure, most in _LIMITS.items()))

@@ -76,13 +76,23 @@ async def build(
     # ULIDs must increase even if the clock was set back while the gateway was stopped.
     ulids = machine.ulids(await outbox.last_own_id_ms())
     alerts = await Alerts.open(store, outbox, clock)
-    devices = Devices(store, outbox, clock, ulids, broker, readings=options.readings, new_a_minute=machine.new_devices)
+    status_changed = store.watch_writes()
+    devices = Devices(
+        store,
+        outbox,
+        clock,
+        ulids,
+        broker,
+        readings=options.readings,
+        new_a_minute=machine.new_devices,
+        on_broker_change=status_changed.set,
+    )
     # Before the feed is built, which starts with the current values.
     await devices.load()
-    destinations = Destinations(store, outbox, alerts, clock)
+    destinations = Destinations(store, outbox, alerts, clock, on_link_change=status_changed.set)
     feed = ChangeFeed(clock, devices.devices)
     devices.watch(feed.publish)
-    status = StatusReader(devices, destinations, outbox, store)
+    status = StatusReader(devices, destinations, outbox, store, status_changed)
     requests = Requests(devices, destinations, outbox)
     producers = EventsEndpoint(outbox)
     metrics = Metrics(store, outbox, status, options.data, [producers.accept_seconds])

@@ -27,6 +27,7 @@ from process_cosmos_gateway.contract.identifiers import Position, Ulid, UlidFact
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FromGateway, FromHomeAssistant
 from process_cosmos_gateway.contract.pairing import OneTimeLine, Paired, PairingRequest
 from process_cosmos_gateway.contract.session import (
+    HEARTBEAT_SECONDS,
     MIN_SCHEMA,
     SCHEMA,
     Committed,
@@ -39,7 +40,6 @@ from process_cosmos_gateway.contract.session import (
 
 from .ledger import Item, Ledger
 
-_BEAT_SECONDS = 0.5
 _RETRY_SECONDS = 0.1
 _PATIENCE = 30.0
 _IN_FLIGHT = 16
@@ -205,7 +205,7 @@ class FakeHomeAssistant:
     async def _beat(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         while True:
             await socket.send_bytes(encode(Heartbeat()))
-            await asyncio.sleep(_BEAT_SECONDS)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
     def _confirm(self, number: int) -> None:
         now = time.monotonic()

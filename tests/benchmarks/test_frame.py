@@ -23,7 +23,8 @@ PROMISED = {
     *("accept.events_per_s", "accept.random_events_per_s", "accept_ws.events_per_s", "alarm.p99_ms"),
     *("drain.events_per_s", "drain_1m.events_per_s", "drain_1m.last_to_first"),
     *("drain_1m.gateway_rss_mb", "drain_1m.cloud_rss_mb", "start_1m.seconds", "start_1m.rss_mb"),
-    *("idle.rss_mb", "idle.cpu_percent", "disk.bytes_per_event", "disk.returned_ratio", "disk.bytes_per_id"),
+    *("idle.rss_mb", "idle.cpu_percent", "idle.wakeups_per_s"),
+    *("disk.bytes_per_event", "disk.returned_ratio", "disk.bytes_per_id"),
     *("disk.written_bytes_per_event", "growth.accept_100k", "growth.accept_1m", "growth.drain_100k", "growth.drain_1m"),
 }
 

@@ -87,7 +87,8 @@ async def test_a_session_begins_with_both_hello_messages(http: aiohttp.ClientSes
 async def test_both_sides_send_heartbeats(
     http: aiohttp.ClientSession, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "RECEIPT_EVERY", 0.01)
+    monkeypatch.setattr(client_module, "CONFIRM_SECONDS", 0.01)
+    monkeypatch.setattr(client_module, "HEARTBEAT_SECONDS", 0.02)
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         listening = Listening(session)
         await gateway.wait_for_message(Heartbeat, times=3)
@@ -95,10 +96,23 @@ async def test_both_sides_send_heartbeats(
     assert (await listening.ended).code == GATEWAY_AWAY
 
 
+async def test_a_processed_change_is_confirmed_before_the_next_heartbeat(
+    http: aiohttp.ClientSession, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "CONFIRM_SECONDS", 0.01)
+    async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
+        session.processed_fn = lambda: 7
+        await gateway.wait_for_message(Heartbeat)
+        assert gateway.received_of(Heartbeat) == [Heartbeat(sequence=7)]
+        session.processed_fn = lambda: 8
+        await gateway.wait_for_message(Heartbeat, times=2)
+        assert gateway.received_of(Heartbeat)[1:] == [Heartbeat(sequence=8)]
+
+
 async def test_a_silent_gateway_counts_as_disconnected(
     http: aiohttp.ClientSession, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "SILENCE", 0.05)
+    monkeypatch.setattr(client_module, "SILENCE_SECONDS", 0.05)
     gateway.receipts = False
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         assert isinstance(await Listening(session).ended, GatewayAwayError)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Self
 
@@ -28,8 +29,11 @@ AWAY_AFTER = 60.0
 AWAY_AFTER_STOPPING = 300.0
 """Seconds without a frame after an announced stop until Home Assistant counts as away."""
 
-_CHECK_SECONDS = 0.5
-"""Seconds between checks of the clock, which may be set or run fast in between."""
+_SHORTEST_WAIT = 0.1
+"""Seconds between two checks: one that is due again at once must not keep the disk busy."""
+
+_LONGEST_WAIT = 10.0
+"""Seconds after which the steady clock is read again while a request is due later: the wall clock may be adjusted."""
 
 _RETRY_SECONDS = 5.0
 
@@ -152,6 +156,8 @@ class Alerts:
 
     def heard_from_home_assistant(self) -> None:
         """Record that a frame arrived from Home Assistant."""
+        if self._is_away():
+            self._wake.set()
         self._last_contact = self._clock.monotonic()
 
     async def settle(self, result: Result) -> None:
@@ -200,11 +206,16 @@ class Alerts:
                         "Notification requests could not be saved and are not sent; retrying in %s s", _RETRY_SECONDS
                     )
                     next_check = self._steady.now() + _RETRY_SECONDS
-            try:
-                async with asyncio.timeout(_CHECK_SECONDS):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds_to_next(next_check)):
                     await self._wake.wait()
-            except TimeoutError:
-                pass
+
+    def _seconds_to_next(self, next_check: float | None) -> float | None:
+        """Return the seconds until ``next_check`` or until Home Assistant counts as away; None: neither will come."""
+        waits = [] if next_check is None else [min(next_check - self._steady.now(), _LONGEST_WAIT)]
+        if not self._is_away():
+            waits.append(self._away_at - self._clock.monotonic())
+        return max(_SHORTEST_WAIT, min(waits)) if waits else None
 
     async def process_due_requests(self) -> float | None:
         """Process due requests; return the steady time of the next check (None: after the next change)."""
@@ -221,9 +232,12 @@ class Alerts:
     def _circumstances(self) -> Circumstances:
         return Circumstances(home_assistant_away=self._is_away(), may_request=self.may_deliver())
 
+    @property
+    def _away_at(self) -> float:
+        return self._last_contact + (AWAY_AFTER_STOPPING if self._stop_announced else AWAY_AFTER)
+
     def _is_away(self) -> bool:
-        limit = AWAY_AFTER_STOPPING if self._stop_announced else AWAY_AFTER
-        return self._clock.monotonic() - self._last_contact >= limit
+        return self._clock.monotonic() >= self._away_at
 
     def _update_gate(self) -> None:
         # Without a session the gateway continues by itself, unless its store is a restored one.

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -15,6 +16,8 @@ from process_cosmos_gateway.contract.devices import Snapshot, Subscribe
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.messages import FROM_HOME_ASSISTANT, FromGateway, FromHomeAssistant
 from process_cosmos_gateway.contract.session import (
+    HEARTBEAT_SECONDS,
+    SILENCE_SECONDS,
     Committed,
     Heartbeat,
     HomeAssistantHello,
@@ -43,13 +46,17 @@ It is twice the longest replay, so that a replay cannot end its own session.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Time limits in seconds: for the hello, for silence, for ``caught_up``; and intervals of heartbeats and status."""
+    """Time limits in seconds: for the hello, for silence, for ``caught_up``; and intervals of heartbeats and status.
+
+    ``status``: between two readings of the status; ``status_unchanged``: the same while nothing is known to change it.
+    """
 
     hello: float = 10
-    silence: float = 30
+    silence: float = SILENCE_SECONDS
     caught_up: float = 60
-    heartbeat: float = 0.5
+    heartbeat: float = HEARTBEAT_SECONDS
     status: float = 1
+    status_unchanged: float = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,21 +254,25 @@ class Session:
 
     async def _send_status(self) -> None:
         await self._subscribed.wait()
-        last, skipped = None, 0
+        reader, limits = self._services.status, self._services.limits
+        loop = asyncio.get_running_loop()
+        last, sent_at = None, 0.0
         while True:
+            reader.changed.clear()
             try:
-                status = await self._services.status.read()
+                status = await reader.read()
             except StoreError:
-                _LOGGER.warning(
-                    "The status could not be read from the store; retrying in %s s", self._services.limits.status
-                )
+                _LOGGER.warning("The status could not be read from the store; retrying in %s s", limits.status)
+                reader.changed.set()
             else:
                 comparable = without_ages(status)
-                if comparable != last or skipped >= AGES_EVERY:
+                if comparable != last or loop.time() - sent_at >= AGES_EVERY:
                     self.send(status)
-                    last, skipped = comparable, 0
-            skipped += 1
-            await asyncio.sleep(self._services.limits.status)
+                    last, sent_at = comparable, loop.time()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(limits.status_unchanged):
+                    await reader.changed.wait()
+                    await asyncio.sleep(limits.status)
 
 
 async def refuse(socket: web.WebSocketResponse, refusal: Refused) -> None:

@@ -1,5 +1,6 @@
 """Status of the gateway, as sent to Home Assistant."""
 
+import asyncio
 from dataclasses import replace
 
 from process_cosmos_gateway.contract.destinations import Drop, Priority, Recovered, Status
@@ -16,8 +17,12 @@ AGES_EVERY = 300
 class StatusReader:
     """Reader that assembles the status from devices, destinations, outbox and store."""
 
-    def __init__(self, devices: Devices, destinations: Destinations, outbox: Outbox, store: Store) -> None:
-        """Set the sources of the status."""
+    def __init__(
+        self, devices: Devices, destinations: Destinations, outbox: Outbox, store: Store, changed: asyncio.Event
+    ) -> None:
+        """Set the sources of the status; ``changed``: event that they set when it may have changed."""
+        self.changed = changed
+        """Set when the status may have changed; whoever waits for it clears it."""
         self._devices = devices
         self._destinations = destinations
         self._outbox = outbox

@@ -12,6 +12,12 @@ SCHEMA = 1
 MIN_SCHEMA = 1
 """Oldest schema version this code accepts."""
 
+HEARTBEAT_SECONDS = 10.0
+"""Seconds between two heartbeats of each side."""
+
+SILENCE_SECONDS = 25.0
+"""Seconds without a frame after which either side ends the session, whatever TCP reports."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HomeAssistantHello:
@@ -61,9 +67,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """Sign of life, sent in both directions at least once a second.
+    """Sign of life, sent in both directions every ``HEARTBEAT_SECONDS``.
 
     From Home Assistant, ``sequence``: changes up to this number, and the ``MissedChangesReport``, have been processed.
+    Such a change is confirmed within a second.
     """
 
     type: ClassVar[str] = "heartbeat"

@@ -36,8 +36,12 @@ class DeliveryState:
         alerts: Alerts,
         clock: Clock,
         jitter_fn: Callable[[], float],
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        """Start with the stored state of ``destination``; ``jitter_fn`` returns a number in [0, 1]."""
+        """Start with the stored state of ``destination``; ``jitter_fn`` returns a number in [0, 1].
+
+        ``on_change`` is called after each attempt to send or poll.
+        """
         self.destination = destination
         self.stored = stored
         self.store = store
@@ -45,6 +49,7 @@ class DeliveryState:
         self.alerts = alerts
         self.clock = clock
         self.jitter_fn = jitter_fn
+        self._on_change = on_change
         self.proven = stored.proven
         self.token = stored.token
         self._is_token_uncertain = False
@@ -132,6 +137,7 @@ class DeliveryState:
         )
         if self.link.state is not before:
             self.state_since = self.clock.monotonic()
+        self._on_change()
 
 
 def log_health_change(name: str, work: str, before: LinkHealth, after: LinkHealth) -> LinkHealth:

@@ -83,8 +83,9 @@ class Destinations:
         jitter_fn: Callable[[], float] = random.random,
         enrol_fn: EnrolFn = enrolment.enrol,
         renew_fn: RenewFn = enrolment.renew,
+        on_link_change: Callable[[], None] = lambda: None,
     ) -> None:
-        """Use the given components. ``jitter_fn`` returns a number in [0, 1].
+        """Use the given components. ``jitter_fn`` returns a number in [0, 1]; ``on_link_change``: see ``links``.
 
         ``enrol_fn`` exchanges a one-time code for credentials, ``renew_fn`` gets the next ones from an endpoint's URL.
         """
@@ -93,6 +94,7 @@ class Destinations:
         self._alerts = alerts
         self._clock = clock
         self._jitter_fn = jitter_fn
+        self._on_link_change = on_link_change
         self._enrol_fn = enrol_fn
         self._ulid_fn = UlidFactory(lambda: int(clock.now().timestamp() * 1000), secrets.token_bytes)
         self._renewals = Renewals(store, clock, renew_fn, self._apply_renewal)
@@ -103,7 +105,10 @@ class Destinations:
         self._running: asyncio.Future[asyncio.TaskGroup] = asyncio.get_running_loop().create_future()
 
     def links(self) -> tuple[Link, ...]:
-        """Return the state of each link, ordered by name; addresses hold no secrets."""
+        """Return the state of each link, ordered by name; addresses hold no secrets.
+
+        ``on_link_change`` is called when one may have changed without a write to the store.
+        """
         links = (*(worker.link() for worker, _ in self._workers.values()), *self._unusable.links())
         return tuple(sorted(links, key=attrgetter("name")))
 
@@ -327,6 +332,7 @@ class Destinations:
             alerts=self._alerts,
             clock=self._clock,
             jitter_fn=self._jitter_fn,
+            on_change=self._on_link_change,
         )
         worker = DeliveryWorker(state)
         self._unusable.discard(destination.name)
@@ -334,6 +340,7 @@ class Destinations:
             worker,
             group.create_task(worker.run(), name=f"destination {destination.name}"),
         )
+        self._on_link_change()
 
     async def _stop(self, name: str) -> None:
         if name in self._workers:

@@ -64,8 +64,12 @@ class Devices:
         *,
         readings: ReadingOptions | None = None,
         new_a_minute: int = NEW_A_MINUTE,
+        on_broker_change: Callable[[], None] = lambda: None,
     ) -> None:
-        """Create the components. ``broker`` None: no devices; ``new_a_minute``: new devices accepted a minute."""
+        """Create the components. ``broker`` None: no devices; ``new_a_minute``: new devices accepted a minute.
+
+        ``on_broker_change``: called when ``broker_link`` may have changed.
+        """
         self.counts: Counter[str] = Counter()
         self._store = store
         self._clock = clock
@@ -81,7 +85,7 @@ class Devices:
         self._writer = MessageWriter(store, outbox, self.counts, options.linger, self._received)
         self._writes = PropertyWrites(store, clock, self.counts, self._send)
         self._rate_limiter = RateLimiter(self.counts, clock.monotonic)
-        self._broker_state = BrokerState(clock.monotonic)
+        self._broker_state = BrokerState(clock.monotonic, on_broker_change)
         self._descriptions = DescriptionIntake(
             device_table=self._device_table,
             filters=self._filters,

@@ -50,6 +50,11 @@ class DiskReserve:
             self.measure_now()
         return self._space
 
+    @property
+    def needs_ballast(self) -> bool:
+        """Whether ``restore_ballast`` has something to do; measures like ``space``."""
+        return self.is_ballast_missing or self.space.ballast != self._reserve
+
     def measure_now(self) -> None:
         """Measure at once: a write has just failed, or space was freed."""
         self._space, self._measured_at = self._measure(), time.monotonic()

@@ -42,6 +42,8 @@ _SCARCE_RESERVES = 4
 """The disk is scarce below this many free reserves; then the database's free pages count as free space."""
 
 _UPKEEP_SECONDS = 1.0
+_IDLE_SECONDS = 5.0
+"""Longest time without upkeep: files may be deleted and the disk may fill up although nothing is written."""
 _RESCUE_RETRY_SECONDS = 10.0
 
 
@@ -66,6 +68,8 @@ class Store:
         self._is_rescued = False
         self._free_pages = 0
         self._wal_growth = wal.WalGrowth()
+        self._write_events: list[asyncio.Event] = []
+        self._has_work = self.watch_writes()
         writer_hooks = TransactionHooks(
             self._monitor.note_failure, self._monitor.note_commit, self._monitor.find_problem
         )
@@ -140,13 +144,27 @@ class Store:
         here; after a ``StoreError`` nothing of it is on disk. ``change`` runs a second time if deleting the ballast
         has freed space on a full disk.
         """
-        value: T = await self._writer.do(change)
+        try:
+            value: T = await self._writer.do(change)
+        finally:
+            for event in self._write_events:
+                event.set()
         return value
 
     async def read[T](self, query: Callable[[Transaction], T]) -> T:
         """Run ``query`` in the reader thread on one consistent, committed state; raise ``StoreError`` if that fails."""
-        value: T = await self._reader.do(query)
+        try:
+            value: T = await self._reader.do(query)
+        except StoreError:
+            self._has_work.set()
+            raise
         return value
+
+    def watch_writes(self) -> asyncio.Event:
+        """Return an event that is set after each write, also after a failed one; the caller clears it."""
+        event = asyncio.Event()
+        self._write_events.append(event)
+        return event
 
     @staticmethod
     def quarantine(transaction: Transaction, table: str, row: Sequence[Any]) -> None:
@@ -162,10 +180,14 @@ class Store:
     async def run(self) -> Never:
         """Restore the ballast, retry a failed disk, return free pages and checkpoint the log, until cancelled.
 
+        Works at most once a second while something is written, otherwise every ``_IDLE_SECONDS``.
+
         Raises ``StoreDamagedError`` once a page could not be read, and ``StoreFilesGoneError`` once the content of
         deleted files is saved. State cached from the database is invalid then; the next ``open`` recovers.
         """
+        was_written = True  # perhaps before a crash
         while True:
+            self._has_work.clear()
             if self._monitor.damage is not None:
                 raise StoreDamagedError(f"the database is damaged: {self._monitor.damage}")
             if problem := self._monitor.find_problem():
@@ -173,16 +195,29 @@ class Store:
                     raise StoreFilesGoneError(problem)
                 await asyncio.sleep(_RESCUE_RETRY_SECONDS)
                 continue
-            with suppress(OSError):
-                await asyncio.to_thread(self._disk.restore_ballast)
+            if self._disk.needs_ballast:
+                with suppress(OSError):
+                    await asyncio.to_thread(self._disk.restore_ballast)
             with suppress(StoreError):
                 if self.health.state is not StorageState.OK:
                     await self.write(_probe)
-                await self._return_pages_after_drain()
+                if was_written:
+                    await self._return_pages_after_drain()
             if self._wal_growth.is_checkpoint_due():
                 with suppress(apsw.Error, OSError):
                     await asyncio.to_thread(schema.checkpoint, self._path, self._vfs, cut=False)
-            await asyncio.sleep(_UPKEEP_SECONDS)
+            was_written = await self._wait_for_work()
+
+    async def _wait_for_work(self) -> bool:
+        """Return True a second after the next write, or False after ``_IDLE_SECONDS`` without one."""
+        if self.health.state is StorageState.OK:
+            try:
+                async with asyncio.timeout(_IDLE_SECONDS):
+                    await self._has_work.wait()
+            except TimeoutError:
+                return False
+        await asyncio.sleep(_UPKEEP_SECONDS)
+        return True
 
     async def return_free_pages(self) -> None:
         """Return free pages to the disk in small commits, between which other writes run; truncate the log."""
@@ -240,7 +275,11 @@ class Store:
         free = await self.read(_free_pages)
         # More free pages than a second ago: a drain is under way, and needs the disk for itself.
         grows, self._free_pages = free > self._free_pages, free
-        if free >= self._min_free_pages() and not grows:
+        if free < self._min_free_pages():
+            return
+        if grows:
+            self._has_work.set()
+        else:
             await self.return_free_pages()
             self._free_pages = 0
 

@@ -86,6 +86,8 @@ class GatewaySync:
         match message:
             case Committed(position=position):
                 self._journal.confirm(position)
+                if self._sent and position < self._sent:
+                    self._presence.async_expect_answer()
             case Notified() if self._journal.is_alive(message.key.alert):
                 at = self._journal.now() - duration(message.age)
                 self._scheduler.record_outcome(message.key, reached=message.reached, at=at)
@@ -95,7 +97,8 @@ class GatewaySync:
 
     @callback
     def async_session_closed(self) -> None:
-        """End the session and drop what was not sent; the gateway counts as away 2 s after its last message."""
+        """End the session and drop what was not sent; soon the gateway counts as away."""
+        self._presence.async_session_closed()
         self._send = None
         if self._worker:
             self._worker.cancel()
@@ -133,6 +136,7 @@ class GatewaySync:
                 must_send = self._journal.must_send(entry, to_new_gateway=self._new_gateway)
                 message = transition(entry, self._journal.alerts_after(entry.position), self._journal.now())
                 if message and must_send and self._send:
+                    self._presence.async_expect_answer()
                     await self._send(message)
                 self._sent = entry.position
 

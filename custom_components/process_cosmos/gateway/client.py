@@ -1,7 +1,8 @@
-"""Client of the gateway's WebSocket: handshake, heartbeats each second, requests; independent of Home Assistant."""
+"""Client of the gateway's WebSocket: handshake, heartbeats, requests; independent of Home Assistant."""
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
@@ -17,8 +18,10 @@ from custom_components.process_cosmos.contract.errors import Code, ContractError
 from custom_components.process_cosmos.contract.messages import FROM_GATEWAY, FromGateway, FromHomeAssistant, Request
 from custom_components.process_cosmos.contract.pairing import Paired, PairingLine, PairingRequest
 from custom_components.process_cosmos.contract.session import (
+    HEARTBEAT_SECONDS,
     MIN_SCHEMA,
     SCHEMA,
+    SILENCE_SECONDS,
     GatewayHello,
     Heartbeat,
     HomeAssistantHello,
@@ -27,11 +30,8 @@ from custom_components.process_cosmos.contract.session import (
     Result,
 )
 
-RECEIPT_EVERY = 1.0
-"""Seconds between two heartbeats that this side sends."""
-
-SILENCE = 5.0
-"""Seconds without a frame after which the connection counts as lost, whatever TCP reports."""
+CONFIRM_SECONDS = 1.0
+"""Seconds within which processed changes are confirmed: after a crash of Home Assistant, others count as missed."""
 
 HANDSHAKE_WITHIN = 10.0
 CLOSE_WITHIN = 1.0
@@ -113,6 +113,7 @@ class Session:
         self._socket = socket
         self._replies: dict[str, asyncio.Future[Reply]] = {}
         self._pages: tuple[Device, ...] = ()
+        self._confirmed: int | None = None
 
     async def __aenter__(self) -> Self:
         """Start sending heartbeats."""
@@ -137,7 +138,8 @@ class Session:
 
     async def confirm(self) -> None:
         """Send a heartbeat with the number of the newest processed change; raise ``GatewayAwayError``."""
-        await self.send(Heartbeat(sequence=self.processed_fn()))
+        self._confirmed = self.processed_fn()
+        await self.send(Heartbeat(sequence=self._confirmed))
 
     async def request(self, message: Request) -> Reply:
         """Send ``message`` and return its reply; requires that ``messages`` is being iterated concurrently.
@@ -165,7 +167,7 @@ class Session:
         while True:
             try:
                 async with _translate_errors():
-                    frame = await self._socket.receive(timeout=SILENCE)
+                    frame = await self._socket.receive(timeout=SILENCE_SECONDS)
                 message = _decode(frame)
             except GatewayAwayError:
                 self._fail_replies()
@@ -197,10 +199,13 @@ class Session:
                 reply.set_exception(_connection_lost())
 
     async def _send_heartbeats(self) -> None:
+        due = time.monotonic() + HEARTBEAT_SECONDS
         with contextlib.suppress(GatewayAwayError):  # ``messages`` raises it too
             while True:
-                await asyncio.sleep(RECEIPT_EVERY)
-                await self.confirm()
+                await asyncio.sleep(CONFIRM_SECONDS)
+                if self.processed_fn() != self._confirmed or time.monotonic() >= due:
+                    await self.confirm()
+                    due = time.monotonic() + HEARTBEAT_SECONDS
 
 
 async def pair(http: aiohttp.ClientSession, line: PairingLine, instance: str) -> Paired:

@@ -11,8 +11,9 @@ from .parts import Gateway, gateway
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    """Return a clock set by the test."""
+def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
+    """Return a clock set by the test, which the service reads again soon."""
+    monkeypatch.setattr("process_cosmos_gateway.alerts.service._LONGEST_WAIT", 0.1)
     return HandClock()
 
 

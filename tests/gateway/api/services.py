@@ -89,6 +89,7 @@ class FakeBackend:
     rejected_count: int = 0
     status_broken: bool = False
     ages: Iterator[float] = field(default_factory=partial(count, 0.5))
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def write(self, request: object) -> None:
         if self.error:

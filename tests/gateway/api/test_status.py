@@ -1,5 +1,6 @@
 """Contents of the status, and which changes cause a new message."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -67,7 +68,7 @@ class StatusHarness:
 
     def __post_init__(self) -> None:
         sources: Any = self.sources
-        self.reader = StatusReader(sources, sources, self.outbox, self.store)
+        self.reader = StatusReader(sources, sources, self.outbox, self.store, asyncio.Event())
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ MEAN = VolumeRule(match="wot/*/level", aggregate=Aggregate.MEAN, window=60)
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("process_cosmos_gateway.devices.readings.forwarding._CHECK_SECONDS", 0.02)
+    for name in ("_CHECK_SECONDS", "_LONGEST_WAIT"):  # the clock is moved by hand
+        monkeypatch.setattr(f"process_cosmos_gateway.devices.readings.forwarding.{name}", 0.02)
 
 
 def thinning(*rules: VolumeRule, daily: float | None = None) -> ReadingOptions:

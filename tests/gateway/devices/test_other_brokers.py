@@ -276,7 +276,7 @@ class FakeTime:
 
 def test_an_outage_needs_help_after_ten_minutes_and_a_refusal_at_once() -> None:
     at = FakeTime()
-    state = BrokerState(at)
+    state = BrokerState(at, lambda: None)
     state.note_lost("timeout: no answer")
     assert (state.to_broker_link((), turned_away=False).reason, at.now) == ("timeout", 0.0)
     at.now = 599.0
@@ -284,10 +284,10 @@ def test_an_outage_needs_help_after_ten_minutes_and_a_refusal_at_once() -> None:
     at.now = 600.0
     assert state.to_broker_link((), turned_away=False).needs_help
     at.now = 0.0
-    refused = BrokerState(at)
+    refused = BrokerState(at, lambda: None)
     refused.note_lost("login_refused: Not authorized")
     assert refused.to_broker_link((), turned_away=False).needs_help
-    conflict = BrokerState(at)
+    conflict = BrokerState(at, lambda: None)
     conflict.note_lost("identity_conflict")
     at.now = 700.0
     assert not conflict.to_broker_link((), turned_away=False).needs_help, "it has a repair issue of its own"

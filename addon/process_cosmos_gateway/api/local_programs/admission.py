@@ -47,6 +47,7 @@ class Admission:
         self._endpoints = endpoints
         self._check_seconds = check_seconds
         self._connected: dict[asyncio.Task[object], _Connected] = {}
+        self._any_connected = asyncio.Event()
         self._readable = True
 
     def add_to(self, application: web.Application) -> None:
@@ -58,6 +59,7 @@ class Admission:
     async def run(self) -> None:
         """Disconnect programs whose token was revoked, until cancelled."""
         while True:
+            await self._any_connected.wait()
             await asyncio.sleep(self._check_seconds)
             # A snapshot: a program that connects during the read may have a token newer than the tokens read.
             if connections := tuple(self._connected.items()):
@@ -82,10 +84,13 @@ class Admission:
         request.app[LISTENER].admit(request, f"program {token}")
         task = cast("asyncio.Task[object]", asyncio.current_task())
         self._connected[task] = _Connected(path, token)
+        self._any_connected.set()
         try:
             return await endpoint(request)
         finally:
             del self._connected[task]
+            if not self._connected:
+                self._any_connected.clear()
 
     async def _read_tokens(self) -> Tokens:
         """Read all tokens; log when they become unreadable, and when they are readable again."""

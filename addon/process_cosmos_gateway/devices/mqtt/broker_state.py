@@ -20,9 +20,10 @@ _MAX_DENIED = 1000
 class BrokerState:
     """The state of the connection, and the topics that the broker denies; times are monotonic."""
 
-    def __init__(self, now_fn: Callable[[], float]) -> None:
+    def __init__(self, now_fn: Callable[[], float], on_change: Callable[[], None]) -> None:
         """Begin without a connection, as of now; ``now_fn`` returns monotonic seconds."""
         self._now_fn = now_fn
+        self._on_change = on_change
         self._reason = STARTING
         self._away_since: float | None = now_fn()
         self._connection: Connection | None = None
@@ -32,6 +33,7 @@ class BrokerState:
         """Record the open connection."""
         self._connection = connection
         self._away_since = None
+        self._on_change()
 
     def note_lost(self, reason: str) -> None:
         """Record the end of the connection; ``reason``: a code, optionally followed by ``:`` and details."""
@@ -39,11 +41,13 @@ class BrokerState:
         self._reason = reason.partition(":")[0]
         if self._away_since is None:
             self._away_since = self._now_fn()
+        self._on_change()
 
     def note_denied(self, topic: str) -> None:
         """Record that the broker refuses subscriptions or messages for ``topic``."""
         if topic not in self._denied and len(self._denied) < _MAX_DENIED:
             self._denied[topic] = None
+            self._on_change()
             _LOGGER.warning(
                 "broker_denied: The MQTT broker does not allow us to use %s. Check its access rules (ACL)",
                 topic,
@@ -51,12 +55,14 @@ class BrokerState:
 
     def note_allowed(self, topic: str) -> None:
         """Record that the broker has accepted a subscription or a message for ``topic``."""
-        self._denied.pop(topic, None)
+        self.forget_topics([topic])
 
     def forget_topics(self, topics: Iterable[str]) -> None:
         """Remove topics of a device that was removed or has a new description."""
         for topic in topics:
-            self._denied.pop(topic, None)
+            if topic in self._denied:
+                del self._denied[topic]
+                self._on_change()
 
     def to_broker_link(self, limited: tuple[str, ...], *, turned_away: bool) -> BrokerLink:
         """Return the state for the status message.

@@ -353,7 +353,7 @@ class Connection:
     def _schedule_housekeeping(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(self._client.keepalive / 5, self._housekeeping)
+        self._timer = self._loop.call_later(self._client.seconds_until_ping(), self._housekeeping)
 
     def _fail(self, reason: str) -> None:
         if self.alive:

@@ -1,5 +1,6 @@
 """A paho client for one connection, on a socket that is already open and within the broker's limits."""
 
+import time
 from typing import Any, override
 
 from paho.mqtt.client import Client
@@ -55,6 +56,10 @@ class PahoClient(Client):
         properties.MaximumPacketSize = MAX_PACKET
         properties.SessionExpiryInterval = SESSION_SECONDS if self._keep_session else 0
         self.connect(host, port, KEEPALIVE, clean_start=not self._keep_session, properties=properties)
+
+    def seconds_until_ping(self) -> float:
+        """Return the seconds until ``loop_misc`` sends a PINGREQ, or gives up on the answer to one."""
+        return max(0.0, min(self._last_msg_out, self._last_msg_in) + self._keepalive - time.monotonic())
 
     def apply_connack_limits(self, properties: Properties) -> int:
         """Apply keep-alive and receive maximum of a CONNACK; return the broker's highest QoS."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import orjson
@@ -27,6 +28,8 @@ _LOGGER = logging.getLogger(__name__)
 
 _DAY = 86_400.0
 _CHECK_SECONDS = 1.0
+_LONGEST_WAIT = 10.0
+"""Seconds after which the wall clock, on which due times depend, is read again: it may be set."""
 
 
 class Forwarding:
@@ -44,6 +47,7 @@ class Forwarding:
         self._rules = options.volume
         self._daily_bytes = None if options.daily_megabytes is None else options.daily_megabytes * MEGABYTE
         self._counts = counts
+        self._held = asyncio.Event()
 
     def add(self, transaction: Transaction, series: Series, points: Sequence[Point], received: float) -> None:
         """Forward, hold or drop new readings. Does nothing if no destination subscribes to readings."""
@@ -51,6 +55,8 @@ class Forwarding:
             return
         batch = self._new_batch(transaction)
         rule = rule_for(self._rules, series.device, series.name)
+        if rule is not None:
+            transaction.after_commit(self._held.set)
         if rule is None or rule.aggregate is None:
             self._forward(transaction, series, rule, points, batch)
         else:
@@ -65,15 +71,27 @@ class Forwarding:
 
     async def run(self, store: Store) -> None:
         """Forward held readings when they are due; return once no rule is set and nothing is held."""
-        while await store.read(self._may_have_pending):
+        while True:
+            self._held.clear()
             try:
-                while await store.read(self._has_due):
-                    # Due rows that cannot be handled must not keep the writer thread busy: look again later.
-                    if not await store.write(self.forward_due):
-                        break
+                wait = await self._forward_all_due(store)
             except StoreError as error:
                 _LOGGER.warning("Held readings could not be forwarded (%s). They stay stored; retrying", error)
+                wait = 0.0
+            if wait is None and not self._rules:
+                return
             await asyncio.sleep(_CHECK_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._held.wait()
+
+    async def _forward_all_due(self, store: Store) -> float | None:
+        """Forward what is due; return the seconds to wait for the next due reading, None if nothing is held."""
+        while (left := await store.read(self._seconds_to_next)) is not None and left <= 0:
+            # Due rows that cannot be handled must not keep the writer thread busy: look again later.
+            if not await store.write(self.forward_due):
+                break
+        return left
 
     def forward_due(self, transaction: Transaction) -> int:
         """Forward a batch of the due readings; return the number of properties and windows handled."""
@@ -93,11 +111,10 @@ class Forwarding:
         batch.enqueue(self._outbox)
         return len(due_filters) + len(windows)
 
-    def _may_have_pending(self, transaction: Transaction) -> bool:
-        return bool(self._rules) or pending_readings.has_pending(transaction)
-
-    def _has_due(self, transaction: Transaction) -> bool:
-        return pending_readings.has_due(transaction, self._clock.now().timestamp(), self._longest_interval)
+    def _seconds_to_next(self, transaction: Transaction) -> float | None:
+        now = self._clock.now().timestamp()
+        due = pending_readings.next_due(transaction, now, self._longest_interval)
+        return None if due is None else min(due - now, _LONGEST_WAIT)
 
     @property
     def _longest_interval(self) -> float:

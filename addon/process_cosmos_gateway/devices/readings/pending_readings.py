@@ -99,22 +99,14 @@ def load_due_filters(transaction: Transaction, now: float, longest: float) -> Se
     return [(number, Series(device=device, name=name, unit=unit)) for number, device, name, unit in rows]
 
 
-def has_due(transaction: Transaction, now: float, longest: float) -> bool:
-    """Return whether any held reading or window is due."""
+def next_due(transaction: Transaction, now: float, longest: float) -> float | None:
+    """Return when the next held reading or window is due, ``now`` if one is; None if nothing is held."""
     [(due,)] = transaction.rows(
-        f"""SELECT EXISTS (SELECT 1 FROM device_gate WHERE {_DUE_FILTER})
-            OR EXISTS (SELECT 1 FROM device_window WHERE {_DUE_WINDOW})""",  # noqa: S608 - our own words
+        f"""SELECT min(due) FROM (
+            SELECT iif({_DUE_FILTER}, :now, due_at) AS due FROM device_gate WHERE held_time IS NOT NULL
+            UNION ALL SELECT iif({_DUE_WINDOW}, :now, due_at) FROM device_window)""",  # noqa: S608 - our own words
         now=now,
         longest=longest,
         late=LATE_SECONDS,
     )
-    return bool(due)
-
-
-def has_pending(transaction: Transaction) -> bool:
-    """Return whether any reading is held or any window is open."""
-    [(waits,)] = transaction.rows(
-        """SELECT EXISTS (SELECT 1 FROM device_gate WHERE held_time IS NOT NULL)
-           OR EXISTS (SELECT 1 FROM device_window)"""
-    )
-    return bool(waits)
+    return None if due is None else float(due)
