@@ -25,6 +25,13 @@ def write_private(path: Path, content: bytes, *, replace: bool = True) -> None:
     sync_folder(path.parent)
 
 
+def move_durably(draft: Path, path: Path) -> None:
+    """Replace ``path`` by the complete file ``draft``; after a crash one of the two is there, complete."""
+    sync_file(draft)
+    draft.replace(path)
+    sync_folder(path.parent)
+
+
 def remove_private(path: Path) -> None:
     """Remove ``path`` durably; raise ``FileNotFoundError`` if it does not exist."""
     path.unlink()

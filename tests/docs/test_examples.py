@@ -64,7 +64,7 @@ def test_options_of_the_pages_are_options_of_the_gateway(page: str, tmp_path: Pa
         ca.touch()
         file.write_text(text.replace("/etc/process-cosmos/broker-ca.pem", str(ca)), "utf-8")
         options = read_options(file, {"PROCESS_COSMOS_DATA": str(tmp_path)})
-        assert options.readings.megabytes == tomllib.loads(text)["readings_mb"]
+        assert options.readings.readings_mb == tomllib.loads(text)["readings_mb"]
 
 
 def test_the_examples_of_events_and_receipts_are_what_is_sent() -> None:

@@ -93,13 +93,13 @@ def test_reading_options_are_parsed_with_their_rules_in_order() -> None:
     ]
     given = {"reading_linger": 0, "readings_mb": "200", "volume": rules, "daily_mb": "2.5"}
     assert parse_options({"data": "/data", **given}).readings == ReadingOptions(
-        linger=0.0,
-        megabytes=200,
+        reading_linger=0.0,
+        readings_mb=200,
         volume=(
             VolumeRule(match="wot/tank/*", deadband=0.5, every=60.0),
             VolumeRule(match="*", aggregate=Aggregate.MEAN, window=300.0),
         ),
-        daily_megabytes=2.5,
+        daily_mb=2.5,
     )
 
 
@@ -112,7 +112,7 @@ def test_every_mistake_in_a_rule_is_reported_with_its_index() -> None:
         {"match": "*", "aggregate": "last"},
     ]
     assert mistakes_of(volume=rules, daily_mb=0) == (
-        "volume[0].colour: unknown key of a rule",
+        "volume[0].colour: unknown option",
         "volume[0].match: must be a non-empty text",
         "volume[0].every: must be a number from 0 to 604800",
         "volume[1].match: is missing (a pattern for device/property, with the wildcards * and ?)",

@@ -74,7 +74,7 @@ class Devices:
         self._store = store
         self._clock = clock
         options = readings or ReadingOptions()
-        self._retention = Retention(store, outbox, clock, self.counts, options.megabytes * MEGABYTE)
+        self._retention = Retention(store, outbox, clock, self.counts, options.readings_mb * MEGABYTE)
         self._forwarding = Forwarding(outbox, clock, options, self.counts)
         self._received = ReceivedMessages()
         self._session = MqttSession(store, outbox, clock, ulid_fn, self._received)
@@ -82,7 +82,7 @@ class Devices:
         self._filters = broker.topics if broker else ()
         self._watchers: list[Callable[[DeviceChange], None]] = []
         self._device_table = DeviceTable()
-        self._writer = MessageWriter(store, outbox, self.counts, options.linger, self._received)
+        self._writer = MessageWriter(store, outbox, self.counts, options.reading_linger, self._received)
         self._writes = PropertyWrites(store, clock, self.counts, self._send)
         self._rate_limiter = RateLimiter(self.counts, clock.monotonic)
         self._broker_state = BrokerState(clock.monotonic, on_broker_change)

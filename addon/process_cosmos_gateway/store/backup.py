@@ -1,12 +1,12 @@
 """Copies the database for Home Assistant's backups, and adopts such a copy after a restore."""
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import apsw
 
 from process_cosmos_gateway.errors import StoreError
-from process_cosmos_gateway.private_files import is_there, make_private, remove_private, sync_file, sync_folder
+from process_cosmos_gateway.private_files import is_there, make_private, move_durably, remove_private
 
 from . import schema, wal
 from .disk_reserve import RESERVE, free_bytes
@@ -40,15 +40,9 @@ def _make_backup(folder: Path, vfs: str | None) -> Path:
     draft = copy.with_suffix(".new")
     draft.unlink(missing_ok=True)
     make_private(draft)
-    connection = schema.connect(folder / schema.FILE, vfs, read_only=False)
-    try:
+    with closing(schema.connect(folder / schema.FILE, vfs, read_only=False)) as connection:
         connection.execute("VACUUM INTO ?", (str(draft),))
-    finally:
-        connection.close()
-    sync_file(draft)
-    # Renamed only once it is on disk: a crash or a full disk leaves the previous copy usable.
-    draft.replace(copy)
-    sync_folder(copy.parent)
+    move_durably(draft, copy)
     return copy
 
 
@@ -71,17 +65,15 @@ def adopt(path: Path, ulid_fn: schema.UlidFn, vfs: str | None) -> bool:
     copy = copy_beside(path)
     if not is_there(copy):
         return False
-    connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
-    try:
-        with connection:
-            # A copy has no log: with the mark it would count as a database that lost its newest commits.
-            connection.execute("DELETE FROM meta WHERE key = ?", (wal.KEY,))
-            connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (ulid_fn(),))
-            connection.execute(schema.SCHEMA.with_name("restored.sql").read_text("utf-8"))
-    except apsw.CorruptError, apsw.NotADBError, apsw.SQLError:
-        # The copy is damaged: the check that follows recovers it, and a recovery begins a new epoch too.
-        pass
-    finally:
-        connection.close()
+    # If the copy is damaged, the check that follows recovers it, and a recovery begins a new epoch too.
+    with (
+        suppress(apsw.CorruptError, apsw.NotADBError, apsw.SQLError),
+        closing(apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)) as connection,
+        connection,
+    ):
+        # A copy has no log: with the mark it would count as a database that lost its newest commits.
+        connection.execute("DELETE FROM meta WHERE key = ?", (wal.KEY,))
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (ulid_fn(),))
+        connection.execute(schema.SCHEMA.with_name("restored.sql").read_text("utf-8"))
     schema.replace(copy, path)
     return True

@@ -1,33 +1,15 @@
 -- Run on the copied tables after a recovery: the number of rows a table had, as counted by another table. Columns: the table,
 -- the number, whether it is exact (else an upper bound), and the table it comes from, which must have been read completely.
 
-SELECT 'outbox_urgent', max(value, coalesce((SELECT max(events) FROM outbox_backlog WHERE priority = 'urgent'), 0)),
-  1, 'outbox_counter' FROM outbox_counter WHERE name = 'urgent'
-UNION ALL
-SELECT 'outbox_change', max(value, coalesce((SELECT max(events) FROM outbox_backlog WHERE priority = 'change'), 0)),
-  1, 'outbox_counter' FROM outbox_counter WHERE name = 'change'
-UNION ALL
-SELECT 'outbox_reading',
-  max(value, coalesce((SELECT max(events) FROM outbox_backlog WHERE priority = 'reading'), 0)),
-  1, 'outbox_counter' FROM outbox_counter WHERE name = 'reading'
-UNION ALL
-SELECT 'outbox_overflow', value, 1, 'outbox_counter' FROM outbox_counter WHERE name = 'overflow'
-UNION ALL
-SELECT 'outbox_rejected', value, 1, 'outbox_counter' FROM outbox_counter WHERE name = 'rejected'
-UNION ALL
-SELECT 'outbox_id', value, 1, 'outbox_counter' FROM outbox_counter WHERE name = 'id'
+SELECT 'outbox_' || name, max(value, ifnull((SELECT max(events) FROM outbox_backlog WHERE priority = name), 0)),
+  1, 'outbox_counter' FROM outbox_counter WHERE name IN ('urgent', 'change', 'reading', 'overflow', 'rejected', 'id')
 UNION ALL
 -- A numeric reading is counted as 48 bytes, a string as more.
 SELECT 'device_reading', CAST(total(bytes) / 48 AS INTEGER), 0, 'device_property' FROM device_property
 UNION ALL
 -- All messages of the newest commit are in one row.
-SELECT 'device_message', 1, 0, NULL
-UNION ALL
-SELECT 'quarantine', 1000, 0, NULL
-UNION ALL
-SELECT 'outbox_last_reading_batch', 1, 0, NULL
-UNION ALL
-SELECT 'device_session', 1, 0, NULL
+VALUES ('device_message', 1, 0, NULL), ('quarantine', 1000, 0, NULL), ('outbox_last_reading_batch', 1, 0, NULL),
+  ('device_session', 1, 0, NULL)
 UNION ALL
 SELECT 'device_write', count(*), 0, 'device_property' FROM device_property
 UNION ALL

@@ -1,11 +1,12 @@
 """Saves the content of a deleted database through a handle that is still open."""
 
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
 
-from process_cosmos_gateway.private_files import sync_file, sync_folder
+from process_cosmos_gateway.private_files import move_durably
 
 from . import schema, wal
 from .recovery import Recovered, finish_recovery
@@ -24,17 +25,11 @@ def rescue(connection: apsw.Connection, path: Path, vfs: str | None, ulid_fn: sc
     connection.execute("PRAGMA query_only = 0")  # the reader's handle has it on, and VACUUM INTO obeys it
     connection.execute("VACUUM INTO ?", (str(draft),))
     draft.chmod(0o600)
-    copy = apsw.Connection(str(draft), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
-    try:
-        with copy:
-            copy.execute("DELETE FROM meta WHERE key = ?", (wal.KEY,))
-            recovered = Recovered(_count_rows(copy), {}, datetime.now(UTC))
-            copy.execute("INSERT OR REPLACE INTO meta VALUES ('recovered', ?)", (recovered.encode(),))
-    finally:
-        copy.close()
-    sync_file(draft)
-    draft.replace(path.with_name(f"{path.name}.recovered-{ulid_fn()}"))
-    sync_folder(path.parent)
+    with closing(apsw.Connection(str(draft), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)) as copy, copy:
+        copy.execute("DELETE FROM meta WHERE key = ?", (wal.KEY,))
+        recovered = Recovered(_count_rows(copy), {}, datetime.now(UTC))
+        copy.execute("INSERT OR REPLACE INTO meta VALUES ('recovered', ?)", (recovered.encode(),))
+    move_durably(draft, path.with_name(f"{path.name}.recovered-{ulid_fn()}"))
     if is_ours:
         path.unlink()
     path.with_name(f"{path.name}-wal").unlink(missing_ok=True)

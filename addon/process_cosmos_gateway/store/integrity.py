@@ -1,5 +1,6 @@
 """Checks a database for damage in constant time, whatever its size."""
 
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -19,22 +20,21 @@ def find_damage(path: Path, vfs: str | None) -> str | None:
     if not path.stat().st_size:
         # A new database appears complete, by a rename. SQLite would treat an empty file as a new database with no site.
         return "it is empty"
-    connection = schema.connect_untouched(path, vfs)
     try:
-        schema.version(connection)
-        for key in ("site", "epoch"):
-            if not is_ulid(str(connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).get)):
-                return f"its {key} is unknown"
-        for table, without_rowid in connection.execute("SELECT name, wr FROM pragma_table_list WHERE type = 'table'"):
-            _read_ends(connection, table, key_columns(connection, table) if without_rowid else ["rowid"])
+        with closing(schema.connect_untouched(path, vfs)) as connection:
+            schema.version(connection)
+            for key in ("site", "epoch"):
+                if not is_ulid(str(connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).get)):
+                    return f"its {key} is unknown"
+            listed = "SELECT name, wr FROM pragma_table_list WHERE type = 'table'"
+            for table, without_rowid in connection.execute(listed):
+                _read_ends(connection, table, key_columns(connection, table) if without_rowid else ["rowid"])
     except (apsw.SQLError, StoreDamagedError, UnicodeDecodeError) as error:
         return str(error)
     except apsw.Error as error:
         if is_damage(error):
             return "it is truncated" if isinstance(error, apsw.IOError) else str(error)
         raise
-    finally:
-        connection.close()
     return None
 
 

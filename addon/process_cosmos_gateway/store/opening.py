@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -87,12 +87,8 @@ def suspect_marker(path: Path) -> Path:
 
 
 def _recount(path: Path, vfs: str | None) -> None:
-    connection = schema.connect(path, vfs, read_only=False)
-    try:
-        with connection:
-            connection.execute(schema.SCHEMA.with_name("recount.sql").read_text("utf-8"))
-    finally:
-        connection.close()
+    with closing(schema.connect(path, vfs, read_only=False)) as connection, connection:
+        connection.execute(schema.SCHEMA.with_name("recount.sql").read_text("utf-8"))
 
 
 def _known_site(path: Path) -> Ulid | None:
@@ -103,11 +99,7 @@ def _known_site(path: Path) -> Ulid | None:
 
 
 def _remember_site(path: Path, vfs: str | None) -> None:
-    file = path.with_name(_SITE)
     if _known_site(path) is None:
-        connection = schema.connect(path, vfs, read_only=True)
-        try:
+        with closing(schema.connect(path, vfs, read_only=True)) as connection:
             site = connection.execute("SELECT value FROM meta WHERE key = 'site'").get
-        finally:
-            connection.close()
-        write_private(file, f"{site}\n".encode())
+        write_private(path.with_name(_SITE), f"{site}\n".encode())

@@ -23,23 +23,17 @@ UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_overflow) WHERE n
 UPDATE outbox_counter SET value = (SELECT coalesce(sum(length(body)), 0) FROM outbox_overflow) WHERE name = 'overflow_bytes';
 INSERT OR REPLACE INTO outbox_backlog SELECT destination, priority, 0, 0 FROM outbox_cursor;
 UPDATE outbox_backlog SET (events, bytes) = (
-  SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox_urgent AS queue
-  JOIN outbox_cursor AS cursor ON cursor.destination = outbox_backlog.destination AND cursor.priority = 'urgent'
-  WHERE queue.sequence > cursor.sequence AND (only_for = cursor.destination OR only_for IS NULL AND EXISTS (
-      SELECT 1 FROM outbox_kind AS wanted WHERE wanted.kind = queue.kind AND wanted.destination = cursor.destination))
-    AND NOT EXISTS (SELECT 1 FROM outbox_skip AS skip WHERE skip.destination = cursor.destination
-      AND skip.priority = 'urgent' AND skip.sequence = queue.sequence)
-    OR EXISTS (SELECT 1 FROM outbox_exception AS behind WHERE behind.destination = cursor.destination
-      AND behind.priority = 'urgent' AND behind.sequence = queue.sequence)) WHERE priority = 'urgent';
-UPDATE outbox_backlog SET (events, bytes) = (
-  SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox_change AS queue
-  JOIN outbox_cursor AS cursor ON cursor.destination = outbox_backlog.destination AND cursor.priority = 'change'
-  WHERE queue.sequence > cursor.sequence AND (only_for = cursor.destination OR only_for IS NULL AND EXISTS (
-      SELECT 1 FROM outbox_kind AS wanted WHERE wanted.kind = queue.kind AND wanted.destination = cursor.destination))
-    AND NOT EXISTS (SELECT 1 FROM outbox_skip AS skip WHERE skip.destination = cursor.destination
-      AND skip.priority = 'change' AND skip.sequence = queue.sequence)
-    OR EXISTS (SELECT 1 FROM outbox_exception AS behind WHERE behind.destination = cursor.destination
-      AND behind.priority = 'change' AND behind.sequence = queue.sequence)) WHERE priority = 'change';
+  SELECT count(*), coalesce(sum(length(body)), 0) FROM (
+    SELECT 'urgent' AS priority, sequence, kind, only_for, body FROM outbox_urgent
+    UNION ALL SELECT 'change', sequence, kind, only_for, body FROM outbox_change) AS queue
+  JOIN outbox_cursor AS cursor USING (priority)
+  WHERE cursor.destination = outbox_backlog.destination AND queue.priority = outbox_backlog.priority
+    AND (queue.sequence > cursor.sequence AND (only_for = cursor.destination OR only_for IS NULL AND EXISTS (
+        SELECT 1 FROM outbox_kind AS wanted WHERE wanted.kind = queue.kind AND wanted.destination = cursor.destination))
+      AND NOT EXISTS (SELECT 1 FROM outbox_skip AS skip WHERE skip.destination = cursor.destination
+        AND skip.priority = queue.priority AND skip.sequence = queue.sequence)
+      OR EXISTS (SELECT 1 FROM outbox_exception AS behind WHERE behind.destination = cursor.destination
+        AND behind.priority = queue.priority AND behind.sequence = queue.sequence)));
 -- A batch with missing readings would have other bytes under the same id: it is built again with a new id.
 DELETE FROM outbox_reading_batch WHERE (SELECT count(*) FROM outbox_reading WHERE sequence BETWEEN first AND last) <
   last - first + 1;

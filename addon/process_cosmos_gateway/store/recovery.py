@@ -3,6 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ import apsw
 import orjson
 
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
-from process_cosmos_gateway.private_files import is_there, sync_file, sync_folder
+from process_cosmos_gateway.private_files import is_there, move_durably
 
 from . import schema, wal
 from .errors import StoreDamagedError
@@ -42,27 +43,14 @@ class Recovered:
     (``lost["log"]`` is 1), or the database. Nothing is lost if the files were deleted and an open handle still had all.
     """
 
-    kept: dict[str, int]
-    lost: dict[str, int]
+    kept: Mapping[str, int]
+    lost: Mapping[str, int]
     at: datetime
     is_unknown: bool = False
 
     def encode(self) -> str:
-        """Return the text stored under ``recovered`` in ``meta``."""
-        return orjson.dumps(
-            {"kept": self.kept, "lost": self.lost, "at": self.at, "is_unknown": self.is_unknown}
-        ).decode()
-
-    @classmethod
-    def decode(cls, text: str) -> Recovered:
-        """Parse the text made by ``encode``."""
-        fields = orjson.loads(text)
-        return cls(
-            fields["kept"],
-            fields["lost"],
-            datetime.fromisoformat(fields["at"]),
-            is_unknown=fields["is_unknown"],
-        )
+        """Return the text stored under ``recovered`` in ``meta``, which the contract's codec parses."""
+        return orjson.dumps(self).decode()
 
 
 def recover(
@@ -76,25 +64,22 @@ def recover(
     """
     epoch = ulid_fn()
     draft = path.with_name(path.name + ".new")
-    source = _open_readable(path, vfs)
     try:
-        meta = _read_meta(source)
-        own = meta.pop("site", None)
-        for key in ("epoch", wal.KEY):
-            meta.pop(key, None)
-        found = meta.pop("schema", None)
-        version = found if isinstance(found, int) else schema.NEWEST
-        tables = None if version == schema.NEWEST else _read_schema(source)
-        known = Ulid(own) if isinstance(own, str) and is_ulid(own) else site
-        schema.create(draft, vfs, {"schema": version, "site": known or ulid_fn(), "epoch": epoch}, tables)
-        result = _fill(draft, source, vfs, meta, without_log=without_log)
+        with closing(_open_readable(path, vfs)) as source:
+            meta = _read_meta(source)
+            own = meta.pop("site", None)
+            for key in ("epoch", wal.KEY):
+                meta.pop(key, None)
+            found = meta.pop("schema", None)
+            version = found if isinstance(found, int) else schema.NEWEST
+            tables = None if version == schema.NEWEST else _read_schema(source)
+            known = Ulid(own) if isinstance(own, str) and is_ulid(own) else site
+            schema.create(draft, vfs, {"schema": version, "site": known or ulid_fn(), "epoch": epoch}, tables)
+            result = _fill(draft, source, vfs, meta, without_log=without_log)
     finally:
-        source.close()
         for copy in path.parent.glob(f"{path.name}{_REPAIRED}*"):
             copy.unlink()
-    sync_file(draft)
-    draft.replace(path.with_name(f"{path.name}.recovered-{epoch}"))
-    sync_folder(path.parent)
+    move_durably(draft, path.with_name(f"{path.name}.recovered-{epoch}"))
     finish_recovery(path)
     return result
 
@@ -181,9 +166,8 @@ def _read_schema(source: apsw.Connection) -> str:
 def _fill(
     draft: Path, source: apsw.Connection, vfs: str | None, meta: dict[str, Any], *, without_log: bool
 ) -> Recovered:
-    target = apsw.Connection(str(draft), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     copied: dict[str, Copied] = {}
-    try:
+    with closing(apsw.Connection(str(draft), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)) as target:
         # The draft is synced as a whole before it gets a name that counts.
         target.execute("PRAGMA synchronous = OFF")
         with target:
@@ -205,8 +189,6 @@ def _fill(
             result = _result(copied, read_counts(target), without_log=without_log)
             meta["recovered"] = result.encode()
             target.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(meta.items()))
-    finally:
-        target.close()
     return result
 
 

@@ -1,6 +1,7 @@
 """Creates, opens, migrates and checkpoints the database."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
 import apsw
@@ -59,16 +60,13 @@ def create(path: Path, vfs: str | None, facts: Mapping[str, int | str], sql: str
     """
     path.unlink(missing_ok=True)
     make_private(path)
-    connection = apsw.Connection(str(path), vfs=vfs)
-    try:
+    with closing(apsw.Connection(str(path), vfs=vfs)) as connection:
         # Has an effect only before the first table exists.
         connection.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
         connection.execute("PRAGMA synchronous = FULL")
         with connection:
             connection.execute(SCHEMA.read_text("utf-8") if sql is None else sql)
             connection.executemany("INSERT INTO meta VALUES (?, ?)", list(facts.items()))
-    finally:
-        connection.close()
 
 
 def refuse_newer(path: Path, vfs: str | None, newest: int = NEWEST) -> None:
@@ -79,13 +77,9 @@ def refuse_newer(path: Path, vfs: str | None, newest: int = NEWEST) -> None:
     # SQLite would delete the log of an empty file.
     if not is_there(path) or not path.stat().st_size:
         return
-    connection = connect_untouched(path, vfs)
-    try:
+    found = 0
+    with closing(connect_untouched(path, vfs)) as connection, suppress(apsw.Error, StoreDamagedError):
         found = version(connection)
-    except apsw.Error, StoreDamagedError:
-        return
-    finally:
-        connection.close()
     if found > newest:
         raise SchemaTooNewError(
             f"{path} was written by a newer version of the Process Cosmos app (schema {found}; this version supports"
@@ -99,18 +93,16 @@ def migrate(path: Path, vfs: str | None, migrations: Sequence[str] = MIGRATIONS)
     Raises ``StoreDamagedError`` if it cannot be read; completed steps are kept.
     """
     path.chmod(0o600)
-    connection = connect_untouched(path, vfs)
     try:
-        found = version(connection)
-        connection.execute("PRAGMA synchronous = FULL")
-        for step in range(found, 1 + len(migrations)):
-            with connection:
-                connection.execute(migrations[step - 1])
-                connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (step + 1,))
+        with closing(connect_untouched(path, vfs)) as connection:
+            found = version(connection)
+            connection.execute("PRAGMA synchronous = FULL")
+            for step in range(found, 1 + len(migrations)):
+                with connection:
+                    connection.execute(migrations[step - 1])
+                    connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (step + 1,))
     except (apsw.NotADBError, apsw.CorruptError) as error:
         raise StoreDamagedError(f"{path.name} cannot be read: {error}") from error
-    finally:
-        connection.close()
 
 
 def version(connection: apsw.Connection) -> int:
@@ -130,19 +122,14 @@ def checkpoint(path: Path, vfs: str | None, *, cut: bool, remove: bool = False) 
     ``cut``: also truncate the log and the database file, if no reader uses the log. ``remove``: also delete the log,
     if no other connection is open.
     """
-    connection = _open(path, vfs) if remove else connect_untouched(path, vfs)
-    try:
+    # A long read may hold the log; the next checkpoint copies it.
+    with closing(_open(path, vfs) if remove else connect_untouched(path, vfs)) as connection, suppress(apsw.BusyError):
         connection.set_busy_timeout(0)
         # A connection opens the log only with its first read.
         connection.pragma("schema_version")
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         if cut:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-    except apsw.BusyError:
-        # A long read holds the log; the next checkpoint copies it.
-        return
-    finally:
-        connection.close()
 
 
 def replace(draft: Path, path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Never, Self
 import apsw
 import orjson
 
+from process_cosmos_gateway.contract.codec import parse
 from process_cosmos_gateway.contract.destinations import StorageState
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.errors import StoreError
@@ -112,7 +113,7 @@ class Store:
             raise
         store.site, store.epoch = Ulid(meta["site"]), Ulid(meta["epoch"])
         if "recovered" in meta:
-            store.recovered = Recovered.decode(meta["recovered"])
+            store.recovered = parse(Recovered, orjson.loads(meta["recovered"]))
         if wal.KEY not in meta:
             await store._mark_log()
         # After the first transactions: before them the log and its index may not exist yet.

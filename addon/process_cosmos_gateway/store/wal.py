@@ -5,7 +5,7 @@ before the log holds anything, and removed before the log is truncated or delete
 missing, it was lost: deleted by a person, left out of a copy, or lost by a file system repair.
 """
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import apsw
@@ -72,10 +72,7 @@ def is_lost(path: Path, vfs: str | None) -> bool:
     log = path.with_name(f"{path.name}-wal")
     if not path.stat().st_size or (is_there(log) and log.stat().st_size):
         return False
-    connection = schema.connect_untouched(path, vfs)
-    try:
+    # If it cannot be read, the integrity check reports what is wrong.
+    with closing(schema.connect_untouched(path, vfs)) as connection, suppress(apsw.Error):
         return connection.execute("SELECT 1 FROM meta WHERE key = ?", (KEY,)).get is not None
-    except apsw.Error:
-        return False  # the integrity check reports what is wrong
-    finally:
-        connection.close()
+    return False

@@ -49,7 +49,9 @@ async def main(folder: Path, port: int, moment: str, linger: float) -> None:
     async with opened(folder) as store:
         broker = BrokerOptions(host="127.0.0.1", port=port)
         outbox = Outbox(store, SystemClock())
-        devices = Devices(store, outbox, SystemClock(), new_ulids(), broker, readings=ReadingOptions(linger=linger))
+        devices = Devices(
+            store, outbox, SystemClock(), new_ulids(), broker, readings=ReadingOptions(reading_linger=linger)
+        )
         devices.watch(report)
         await devices.run()
 

@@ -226,6 +226,27 @@ async def test_an_endpoint_that_does_not_speak_mqtt_is_a_reason(reply: bytes) ->
         assert await reason(BrokerOptions(host="127.0.0.1", port=port))
 
 
+@pytest.mark.parametrize("tls", [True, False])
+async def test_an_endpoint_that_speaks_first_is_a_reason(tls_broker: Broker, *, tls: bool) -> None:
+    """Its greeting may arrive with the end of the TLS handshake, before CONNECT is sent."""
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example is ready, whoever you are and whatever you send\r\n")
+        await reader.read()
+        writer.close()
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tls_broker.folder / "server.pem", tls_broker.folder / "server.key")
+    async with await asyncio.start_server(greet, "127.0.0.1", 0, ssl=context if tls else None) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with asyncio.timeout(5):
+            assert "broker_hung_up" in await reason(replace(tls_broker.options, port=port, tls=tls))
+
+
+async def test_a_broker_without_tls_is_a_tls_error(broker: Broker) -> None:
+    assert (await reason(replace(broker.options, tls=True))).startswith("tls:")
+
+
 async def test_a_failed_tls_handshake_leaves_no_socket_open() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)

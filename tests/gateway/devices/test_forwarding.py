@@ -26,7 +26,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def thinning(*rules: VolumeRule, daily: float | None = None) -> ReadingOptions:
-    return ReadingOptions(linger=0, volume=rules, daily_megabytes=daily)
+    return ReadingOptions(reading_linger=0, volume=rules, daily_mb=daily)
 
 
 def backlog(clock: HandClock, *values: float, ago: float = 0.0, every: float = 1.0) -> list[dict[str, float]]:
@@ -175,7 +175,7 @@ async def test_a_value_above_the_budget_is_forwarded_the_next_day_although_uncha
     broker: Broker, tmp_path: Path
 ) -> None:
     clock = HandClock()
-    options = ReadingOptions(linger=0, volume=(VolumeRule(match="*", deadband=1),), daily_megabytes=0.0001)
+    options = ReadingOptions(reading_linger=0, volume=(VolumeRule(match="*", deadband=1),), daily_mb=0.0001)
     async with (
         running_devices(tmp_path, broker.options, clock=clock, readings=options) as gateway,
         client(broker.options) as tank,
@@ -191,7 +191,7 @@ async def test_a_value_above_the_budget_is_forwarded_the_next_day_although_uncha
 async def test_nothing_is_thinned_counted_or_held_if_no_destination_subscribes_to_readings(
     broker: Broker, tmp_path: Path
 ) -> None:
-    options = ReadingOptions(linger=0, volume=(MEAN,), daily_megabytes=0.001)
+    options = ReadingOptions(reading_linger=0, volume=(MEAN,), daily_mb=0.001)
     async with running_devices(tmp_path, broker.options, readings=options) as gateway, client(broker.options) as tank:
         await gateway.outbox.unregister("everything")
         await set_up_tank(gateway, tank)

@@ -21,8 +21,8 @@ PUMP = "wot/tank/properties/pump"
 STORED_VALUES = "SELECT value FROM device_reading ORDER BY time"
 LEVELS = """SELECT device_reading.value FROM device_reading JOIN device_property ON number = property
   WHERE name = 'level' ORDER BY device_reading.time"""
-LONG = ReadingOptions(linger=60)
-SHORT = ReadingOptions(linger=0.1)
+LONG = ReadingOptions(reading_linger=60)
+SHORT = ReadingOptions(reading_linger=0.1)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ async def test_a_reading_is_acknowledged_before_its_commit_and_a_change_after_it
 async def test_without_linger_a_reading_is_on_disk_before_it_is_acknowledged(
     broker: Broker, tmp_path: Path, acknowledged: list[bytes]
 ) -> None:
-    readings = ReadingOptions(linger=0)
+    readings = ReadingOptions(reading_linger=0)
     async with running_devices(tmp_path, broker.options, readings=readings) as gateway, client(broker.options) as tank:
         await set_up_tank(gateway, tank)
         async with blocked_store(gateway):
@@ -73,7 +73,7 @@ async def test_without_linger_a_reading_is_on_disk_before_it_is_acknowledged(
 async def test_readings_are_committed_together_when_the_linger_time_of_the_oldest_ends(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readings = ReadingOptions(linger=0.5)
+    readings = ReadingOptions(reading_linger=0.5)
     async with running_devices(tmp_path, broker.options, readings=readings) as gateway, client(broker.options) as tank:
         await set_up_tank(gateway, tank)
         batches: list[int] = []

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-import socket
+import ssl
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,8 @@ from process_cosmos_gateway.devices.options import BrokerOptions
 
 from . import errors as codes
 from .errors import DeniedError, MqttError, NoAnswerError, UnreachableError
-from .packets import PacketSocket, TooLargeError
+from .packets import PacketStream, TooLargeError
 from .paho_client import PahoClient
-from .sockets import disable_tcp_delays, open_socket, pending_tls_bytes
 from .versions import Version, VersionOrder
 
 _LOGGER = logging.getLogger(__name__)
@@ -33,7 +32,7 @@ _UNSUPPORTED_VERSION = 132
 _SESSION_TAKEN_OVER = 142
 _PROTOCOLS = {Version.V5: MQTTProtocolVersion.MQTTv5, Version.V311: MQTTProtocolVersion.MQTTv311}
 _PAHO_ERRORS = (MQTTException, TooLargeError, struct.error, ValueError, LookupError, TypeError, OSError, MemoryError)
-"""What paho raises for packets that are not MQTT, and ``PacketSocket`` for packets that are too large."""
+"""What paho raises for packets that are not MQTT, and ``PacketStream`` for packets that are too large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,23 +79,31 @@ class Connection:
 
     def __init__(
         self,
-        sock: socket.socket,
         version: Version,
-        client: PahoClient,
+        client_id: str,
         on_message: Callable[[Connection, Message], None],
+        *,
+        keep_session: bool = False,
     ) -> None:
-        """Use the parts that ``open`` creates."""
+        """Prepare a connection; use ``open`` instead."""
         self.version = version
         self._loop = asyncio.get_running_loop()
-        self._socket = sock
-        self._packets = client.packets
-        self._client = client
         self._on_message = on_message
         self._accepted: asyncio.Future[bool] = self._loop.create_future()
         self._confirmations: dict[tuple[str, int | None], asyncio.Future[Sequence[ReasonCode]]] = {}
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._reason = codes.CLOSED
+        self._stream = PacketStream(
+            has_properties=version is Version.V5, on_bytes=self._readable, on_lost=self._disconnected
+        )
+        client = self._client = PahoClient(self._stream, _PROTOCOLS[version], client_id, keep=keep_session)
+        client.on_connect = self._connected
+        client.on_message = self._received
+        client.on_publish = self._published
+        client.on_subscribe = self._subscribed
+        client.on_disconnect = self._disconnected
+        client.on_socket_register_write = self._want_write
 
     @classmethod
     async def open(
@@ -122,21 +129,18 @@ class Connection:
         clock = asyncio.get_running_loop()
         first, second = version_order.in_order(clock.time())
         for version in (first, second):
-            sock = await _open_socket(broker)
-            packets = PacketSocket(sock, has_properties=version is Version.V5)
-            client = PahoClient(packets, _PROTOCOLS[version], client_id, keep_session=keep_session)
-            if broker.username is not None:
-                client.username_pw_set(broker.username, broker.password)
+            connection = cls(version, client_id, on_message, keep_session=keep_session)
             if will is not None:
-                client.will_set(will.topic, will.payload, qos=1, retain=True)
-            connection = cls(sock, version, client, on_message)
+                connection._client.will_set(will.topic, will.payload, qos=1, retain=True)
             try:
-                await connection.begin(broker)
+                await connection._begin(broker)
             except NoAnswerError as error:
                 if version is second:
                     raise
                 on_no_answer()
                 _LOGGER.info("The MQTT broker does not answer version %s (%s); trying version %s", first, error, second)
+            except UnreachableError:
+                raise
             except MqttError:
                 version_order.note_answer(version, clock.time())
                 raise
@@ -203,7 +207,7 @@ class Connection:
     def stop_reading(self) -> None:
         """Leave further messages unread; acknowledgements can still be sent."""
         if self.alive:
-            self._loop.remove_reader(self._socket)
+            self._stream.pause_reading()
 
     def close(self, reason: str = codes.CLOSED) -> None:
         """Send DISCONNECT, so that the will is not published, and end the connection."""
@@ -218,24 +222,24 @@ class Connection:
         """End the connection without DISCONNECT, as a power failure would: the broker publishes the will."""
         self._end()
 
-    async def begin(self, broker: BrokerOptions) -> None:
-        """Send CONNECT on the open socket; return once the broker has accepted; raise ``MqttError``."""
+    async def _begin(self, broker: BrokerOptions) -> None:
+        """Connect and send CONNECT; return once the broker has accepted; raise ``MqttError``."""
         try:
-            client = self._client
-            client.on_connect = self._connected
-            client.on_message = self._received
-            client.on_publish = self._published
-            client.on_subscribe = self._subscribed
-            client.on_disconnect = self._disconnected
-            client.on_socket_register_write = self._want_write
-            client.on_socket_unregister_write = self._written
-            client.on_socket_close = self._unregister
-            client.begin(broker.host, broker.port)
-            self._loop.add_reader(self._socket, self._readable)
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                context = await asyncio.to_thread(_tls_context, broker) if broker.tls else None
+                await self._loop.create_connection(lambda: self._stream, broker.host, broker.port, ssl=context)
+        except OSError as error:
+            raise codes.unreachable(error) from error
+        except (ValueError, OverflowError) as error:
+            raise UnreachableError(codes.UNREACHABLE, "the broker's host or port is invalid") from error
+        try:
+            if broker.username is not None:
+                self._client.username_pw_set(broker.username, broker.password)
+            self._client.begin(broker.host, broker.port)
             self._schedule_housekeeping()
             async with asyncio.timeout(_ANSWER_SECONDS):
                 self.session_present = await self._accepted
-        except (TimeoutError, OSError) as error:
+        except TimeoutError as error:
             self._end()
             raise NoAnswerError(codes.SILENT) from error
         except BaseException:
@@ -280,7 +284,7 @@ class Connection:
             retained=message.retain,
             redelivered=message.dup,
             number=message.mid,
-            oversized=self._packets.oversized,
+            oversized=self._stream.oversized,
         )
         self._on_message(self, received)
 
@@ -302,22 +306,12 @@ class Connection:
 
     def _disconnected(self, *_: object) -> None:
         if self.alive:
-            taken_over = self._client.disconnect_reason == _SESSION_TAKEN_OVER
+            taken_over = self._stream.disconnect_reason == _SESSION_TAKEN_OVER
             self._reason = codes.TAKEN_OVER if taken_over else codes.CONNECTION_LOST
         self._end()
 
     def _want_write(self, *_: object) -> None:
-        if self._socket.fileno() >= 0:
-            self._loop.add_writer(self._socket, self._writable)
-
-    def _written(self, *_: object) -> None:
-        if self._socket.fileno() >= 0:
-            self._loop.remove_writer(self._socket)
-
-    def _unregister(self, *_: object) -> None:
-        if self._socket.fileno() >= 0:
-            self._loop.remove_reader(self._socket)
-            self._loop.remove_writer(self._socket)
+        self._loop.call_soon(self._writable)
 
     # Callbacks of the event loop
 
@@ -325,7 +319,8 @@ class Connection:
         self._run_paho(self._read)
 
     def _writable(self) -> None:
-        self._run_paho(self._client.loop_write)
+        if self.alive:
+            self._run_paho(self._client.loop_write)
 
     def _housekeeping(self) -> None:
         self._run_paho(self._client.loop_misc)
@@ -333,11 +328,8 @@ class Connection:
             self._schedule_housekeeping()
 
     def _read(self) -> None:
-        self._client.loop_read()
-        while self.alive and pending_tls_bytes(self._socket):
+        while self.alive and self._stream.has_bytes:
             self._client.loop_read()
-        if self.alive:
-            disable_tcp_delays(self._socket)
 
     def _run_paho(self, step_fn: Callable[[], object]) -> None:
         """Run a step of paho. If it raises, end the connection, which would otherwise stay open and unread."""
@@ -366,8 +358,7 @@ class Connection:
         self._ended.set_result(self._reason)
         if self._timer is not None:
             self._timer.cancel()
-        self._unregister()
-        self._socket.close()
+        self._stream.close()
         _fail(self._accepted, NoAnswerError(codes.HUNG_UP, self._reason))
         for future in tuple(self._confirmations.values()):
             _fail(future, MqttError(self._reason))
@@ -380,14 +371,11 @@ def _fail(future: asyncio.Future[Any], error: MqttError) -> None:
         future.exception()
 
 
-async def _open_socket(broker: BrokerOptions) -> socket.socket:
-    try:
-        async with asyncio.timeout(_CONNECT_SECONDS):
-            return await open_socket(broker)
-    except OSError as error:
-        raise codes.unreachable(error) from error
-    except (ValueError, OverflowError) as error:
-        raise UnreachableError(codes.UNREACHABLE, "the broker's host or port is invalid") from error
+def _tls_context(broker: BrokerOptions) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=broker.ca)
+    if broker.certificate is not None:
+        context.load_cert_chain(broker.certificate, broker.key)
+    return context
 
 
 def matches(topic_filter: str, topic: str) -> bool:

@@ -63,7 +63,8 @@ def unreachable(error: OSError) -> UnreachableError:
         # It is a subclass of SSLError, as all of these are of OSError: the most specific one comes first.
         case ssl.SSLCertVerificationError():
             code = CERTIFICATE
-        case ssl.SSLError():
+        # asyncio's own error, without a number of the system: the broker closed the connection in the TLS handshake.
+        case ssl.SSLError() | ConnectionResetError(errno=None):
             code = TLS
         case socket.gaierror():
             code = NAME_UNKNOWN

@@ -45,7 +45,7 @@ class Forwarding:
         self._outbox = outbox
         self._clock = clock
         self._rules = options.volume
-        self._daily_bytes = None if options.daily_megabytes is None else options.daily_megabytes * MEGABYTE
+        self._daily_bytes = None if options.daily_mb is None else options.daily_mb * MEGABYTE
         self._counts = counts
         self._held = asyncio.Event()
 
