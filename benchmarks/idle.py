@@ -9,9 +9,9 @@ from pathlib import Path
 
 from process_cosmos_gateway.contract.destinations import SetWebhook
 from process_cosmos_gateway.contract.pairing import parse_line
-from process_cosmos_gateway.lab.faults.home import Home
-from process_cosmos_gateway.lab.faults.ledger import Ledger
-from process_cosmos_gateway.lab.processes import Part, accepts, free_ports, run_once, until
+from process_cosmos_testbed.fake_home_assistant import FakeHomeAssistant
+from process_cosmos_testbed.ledger import Ledger
+from process_cosmos_testbed.processes import ManagedProcess, accepts, free_ports, run_once, until
 
 from .bare import GATEWAY, bare_mb
 from .bench import BIN, Bench, Benchmark
@@ -44,7 +44,7 @@ async def run(bench: Bench) -> Outcome:
 @asynccontextmanager
 async def _broker(folder: Path) -> AsyncIterator[str]:
     """Run Mosquitto inside the block; give the options with which the gateway connects to it."""
-    broker, [port] = Part("broker", folder), free_ports(1)
+    broker, [port] = ManagedProcess("broker", folder), free_ports(1)
     configuration = folder / "mosquitto.conf"
     configuration.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nuser {getpass.getuser()}\n")
     await broker.start(str(PROGRAM), "-c", configuration)
@@ -58,7 +58,7 @@ async def _broker(folder: Path) -> AsyncIterator[str]:
 @asynccontextmanager
 async def _home(stand: Stand) -> AsyncIterator[None]:
     """Pair a Home Assistant that stays connected inside the block; add a webhook to which nothing is sent."""
-    home = Home(stand.url, Ledger(0.0))
+    home = FakeHomeAssistant(stand.url, Ledger(0.0))
     pair = ("pair", "--options", stand.folder / "gateway.toml", "--host", "127.0.0.1")
     await home.pair(parse_line(await run_once(BIN / "process-cosmos-gateway", *pair)))
     running = asyncio.create_task(home.run())
