@@ -18,7 +18,7 @@ from process_cosmos_gateway.contract.session import Result
 
 from .ledger import Item, Ledger
 
-EVENT_TYPE = "lab.said.v1"
+EVENT_TYPE = "testbed.numbered.v1"
 _RETRY_SECONDS = 0.1
 _PATIENCE = 30.0
 _SUBJECTS = 4
@@ -42,7 +42,7 @@ class EventProducer:
         self._numbers = dict.fromkeys(self._lines, 0)
         self._unsent: asyncio.Queue[tuple[Item, Publish]] = asyncio.Queue()
 
-    def say(self) -> None:
+    def publish_all(self) -> None:
         """Publish one more event about each subject and priority, as soon as it can go."""
         for (priority, subject), line in self._lines.items():
             number = self._numbers[priority, subject] = self._numbers[priority, subject] + 1
@@ -71,7 +71,7 @@ class EventProducer:
         """Keep a connection until cancelled."""
         async with aiohttp.ClientSession() as http:
             while True:
-                with suppress(aiohttp.ClientError, OSError, ExceptionGroup):
+                with suppress(aiohttp.ClientError, OSError):  # what has no result is sent again
                     await self._connect(http)
                 await asyncio.sleep(_RETRY_SECONDS)
 

@@ -81,7 +81,7 @@ class FakeHomeAssistant:
 
     async def pair(self, line: OneTimeLine) -> None:
         """Become the gateway's Home Assistant."""
-        body = orjson.dumps(PairingRequest(secret=line.secret, instance="lab"))
+        body = orjson.dumps(PairingRequest(secret=line.secret, instance="testbed"))
         pinned = aiohttp.Fingerprint(bytes.fromhex(line.sha256))
         async with aiohttp.ClientSession() as http, http.post(f"{line.url}/v1/pair", data=body, ssl=pinned) as reply:
             if reply.status != 200:  # noqa: PLR2004 - OK
@@ -98,7 +98,7 @@ class FakeHomeAssistant:
         number = self._counts[alert] = self._counts.get(alert, 0) + 1
         replica = Replica(
             id=alert,
-            group="automation.lab",
+            group="automation.testbed",
             state=AlertState.OPEN,
             revision=number,
             answers_from=1,
@@ -142,7 +142,7 @@ class FakeHomeAssistant:
         """Keep a session open until cancelled; each one begins at the gateway's cursor."""
         async with aiohttp.ClientSession() as http:
             while True:
-                with suppress(aiohttp.ClientError, OSError, ExceptionGroup):
+                with suppress(aiohttp.ClientError, OSError):  # what has no receipt is sent again
                     await self._session(http)
                 self.connected.clear()
                 for record in self._log[self._confirmed : self._sent]:
@@ -155,7 +155,7 @@ class FakeHomeAssistant:
         # The pairing line's fingerprint was held against the certificate; here nobody stands in between.
         async with http.ws_connect(f"{self.url}/ws", headers=headers, ssl=False, max_msg_size=0) as socket:
             hello = HomeAssistantHello(
-                schema=SCHEMA, min_schema=MIN_SCHEMA, version="lab", instance="lab", run=self._run
+                schema=SCHEMA, min_schema=MIN_SCHEMA, version="testbed", instance="testbed", run=self._run
             )
             await socket.send_bytes(encode(hello))
             greeting = await _next(socket)
@@ -177,8 +177,8 @@ class FakeHomeAssistant:
                     self._news.set()
                 case Status() as status:
                     self.status = status
-                case Result() as result if result.id in self._requests:
-                    self._requests[result.id].set_result(result)
+                case Result(id=id_) as result if id_ in self._requests and not self._requests[id_].done():
+                    self._requests[id_].set_result(result)
                 case Refused() as refused:
                     raise ConnectionResetError(refused.code)
                 case _:

@@ -1,29 +1,25 @@
-"""Measure what a part takes while something is done to it, and hold the figures against their bounds."""
+"""Measures a process while it is under load, and compares the figures with their bounds."""
 
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_testbed.processes import ManagedProcess, until
-from process_cosmos_testbed.testbed import FaultError
 
-from .site import Site
+from .site import FaultError, Site
 
 ALARM_SECONDS = 0.2
 MOST_MEGABYTES = 150
 MOST_LOGGED = 1.0
-"""Megabytes of log that a part may write in a minute."""
+"""Megabytes of log that a process may write in a minute."""
 
 QUICK_PATIENCE = 10.0
 """In a quick run other processes share the cores, and of so few waits the 99th percentile is the longest."""
 
 _PERCENT = 0.99
 _WAIT_SECONDS = 10.0
-_PEAK_FORGOTTEN = "5"
-"""Written to ``clear_refs`` it sets VmHWM back to what is resident now (proc_pid_clear_refs(5))."""
 
 
 @dataclass
@@ -68,24 +64,26 @@ class Bounds:
             self.check(f"{name}_p99_ms", slow * 1000, self.patience * most * 1000)
 
     @asynccontextmanager
-    async def held(self, name: str, part: ManagedProcess | None = None, *, alarms: bool = True) -> AsyncIterator[None]:
-        """Judge memory and log of ``part`` inside the block; of the gateway, its usual value, ``alarms`` too."""
-        part = part or self.site.gateway
-        begun, logged = time.monotonic(), part.log.stat().st_size
-        _forget_peak(part)
+    async def held(
+        self, name: str, process: ManagedProcess | None = None, *, alarms: bool = True
+    ) -> AsyncIterator[None]:
+        """Judge memory and log of ``process`` inside the block; of the gateway, its usual value, ``alarms`` too."""
+        process = process or self.site.gateway
+        begun, logged = time.monotonic(), process.log.stat().st_size
+        process.forget_peak()
         yield
         ended = time.monotonic()
-        grown = (part.log.stat().st_size - logged) / 1e6
+        grown = (process.log.stat().st_size - logged) / 1e6
         self.check(f"log_mb_a_minute {name}", grown * 60 / (ended - begun), MOST_LOGGED)
-        self.check(f"rss_mb {name}", peak_megabytes(part), MOST_MEGABYTES)
-        if alarms and part is self.site.gateway:
+        self.check(f"rss_mb {name}", process.megabytes("VmHWM"), MOST_MEGABYTES)
+        if alarms and process is self.site.gateway:
             await self._check_alarms(name, begun, ended)
 
     async def _check_alarms(self, name: str, begun: float, ended: float) -> None:
         """Judge the alarms recorded in between; one that has no acknowledgement yet has waited until now."""
         alarms = self.site.ledger.sent(Priority.URGENT, begun, ended)
         with suppress(TimeoutError):
-            await until(lambda: all(each.acknowledged_at for each in alarms), "acknowledgements", _WAIT_SECONDS, 0.02)
+            await until(lambda: all(each.acknowledged_at for each in alarms), "acknowledgements", _WAIT_SECONDS)
         now = time.monotonic()
         self.check_waits(f"alarm {name}", [each.waited(now) for each in alarms], ALARM_SECONDS)
 
@@ -93,15 +91,3 @@ class Bounds:
         """Raise ``FaultError`` if a figure was over its bound."""
         if self.over:
             raise FaultError("; ".join(self.over))
-
-
-def peak_megabytes(part: ManagedProcess) -> float:
-    """Return the most resident memory a part has had since its peak was forgotten; it must be running."""
-    for line in Path(f"/proc/{part.pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise part.failure("has ended")
-
-
-def _forget_peak(part: ManagedProcess) -> None:
-    Path(f"/proc/{part.pid}/clear_refs").write_text(_PEAK_FORGOTTEN)

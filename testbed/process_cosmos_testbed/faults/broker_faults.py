@@ -11,13 +11,12 @@ from process_cosmos_gateway.devices.options import BrokerOptions
 from process_cosmos_testbed.fake_home_assistant import RequestFailedError
 from process_cosmos_testbed.mqtt_proxy import Manners, MqttProxy, Reaction
 from process_cosmos_testbed.processes import until
-from process_cosmos_testbed.testbed import FaultError
 from process_cosmos_testbed.virtual_devices.kinds import OPEN, Valve
 from process_cosmos_testbed.virtual_devices.sensors import NumberedSensor
 
 from .bounds import QUICK_PATIENCE, Bounds
 from .fault import Fault, Scale
-from .site import Site
+from .site import FaultError, Site
 
 _DAY = 24 * 3600.0 + 1
 _SILENCE = 11.0
@@ -36,7 +35,7 @@ async def other_brokers(site: Site, scale: Scale) -> None:
             for _ in range(scale.of(1, 5)):
                 await broker.change_versions()
                 for reaction in (Reaction.HANG_UP, Reaction.SILENCE):
-                    await site.tell_machine("time", "skip", _DAY)
+                    await site.skip(_DAY)
                     await broker.behave(Manners(to_sys=reaction), f"{reaction}_at_sys", skip=_SILENCE)
         await site.settle()
         await broker.shorten_keep_alive(*scale.of((2, 4.0), (5, 30.0)))
@@ -51,13 +50,13 @@ async def other_brokers(site: Site, scale: Scale) -> None:
 
 @asynccontextmanager
 async def _proxy(site: Site) -> AsyncIterator[MqttProxy]:
-    async with MqttProxy(site.broker_port) as proxy:
+    async with MqttProxy(site.broker.port) as proxy:
         site.to_broker.far_port = proxy.port
         site.to_broker.reset()
         try:
             yield proxy
         finally:
-            site.to_broker.far_port = site.broker_port
+            site.to_broker.far_port = site.broker.port
             site.to_broker.reset()
 
 
@@ -81,9 +80,9 @@ class _Broker:
         """Hang up at MQTT 5; be silent at it, a day later; speak it, another day later."""
         await self.behave(Manners(to_5=Reaction.HANG_UP), "hang_up_at_5")
         await self._until_link(lambda link: link.version == "3.1.1", "MQTT 3.1.1")
-        await self.site.tell_machine("time", "skip", _DAY)
+        await self.site.skip(_DAY)
         await self.behave(Manners(to_5=Reaction.SILENCE), "silence_at_5", skip=_SILENCE)
-        await self.site.tell_machine("time", "skip", _DAY)
+        await self.site.skip(_DAY)
         await self.behave(Manners(), "connects_5")
         await self._until_link(lambda link: link.version == "5", "MQTT 5")
 
@@ -99,11 +98,11 @@ class _Broker:
 
     async def give_ids_out_again(self, rounds: int) -> None:
         """Kill the broker, so that it gives messages that are alike the ids it has given to others of them."""
-        await self.site.save_broker()
+        await self.site.broker.save()
         await self._pulse()
         for _ in range(rounds):
             self.site.prove("broker killed", await self.site.broker.kill() != 0)
-            await self.site.start_broker()
+            await self.site.broker.start()
             await self.site.until_heard(self.sensor, skip=1.0)
             before = self.proxy.counts["ids_given_out_again"]
             await self._pulse()
@@ -116,7 +115,7 @@ class _Broker:
 
     async def deny(self) -> None:
         """Deny a write; then take QoS 0 only. Nothing that counts is said meanwhile: such a broker loses it."""
-        options = BrokerOptions(host="127.0.0.1", port=self.site.broker_port)
+        options = BrokerOptions(host="127.0.0.1", port=self.site.broker.port)
         async with Valve(options, "valve-denied", safe_after=None) as valve:
             topic = f"{valve.topic}/properties/{OPEN}/writeproperty"
             await self.behave(Manners(denied=topic), "connects_5")

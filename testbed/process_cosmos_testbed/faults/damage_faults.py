@@ -5,10 +5,10 @@ from pathlib import Path
 from random import Random
 
 from process_cosmos_testbed.processes import until
-from process_cosmos_testbed.webhook_receiver import WEBHOOK
+from process_cosmos_testbed.testbed import CLOUD, WEBHOOK
 
 from .fault import Fault, Scale
-from .site import CLOUD, Site
+from .site import Site
 
 _PAGE = 4096
 _HEADER = 100

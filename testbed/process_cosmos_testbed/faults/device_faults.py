@@ -16,7 +16,7 @@ _FLOOD_SECONDS = 600.0
 
 async def floods(site: Site, scale: Scale) -> None:
     """F31: values, SenML, large messages, long topics, descriptions, and garbage retained at each start."""
-    site.is_paced = site.is_direct = True  # the proxy's work would count as the gateway's
+    site.gateway.is_paced = site.is_direct = True  # the proxy's work would count as the gateway's
     await site.restart_gateway()
     seconds, bounds = scale.of(1.5, 60.0), Bounds(site, scale.of(QUICK_PATIENCE, 1.0))
     async with site.traffic(rate=10, keys=2):
@@ -39,7 +39,7 @@ async def floods(site: Site, scale: Scale) -> None:
 
 async def _flood(site: Site, kind: str, amount: float) -> None:
     """Let another process flood the broker."""
-    command = ("-m", "process_cosmos_testbed.faults.flood", kind, "--port", str(site.broker_port))
+    command = ("-m", "process_cosmos_testbed.faults.flood", kind, "--port", str(site.broker.port))
     said = await run_once(sys.executable, *command, "--amount", str(amount), limit=_FLOOD_SECONDS)
     site.prove(f"said by a stranger: {kind}", int(said))
 
@@ -47,7 +47,7 @@ async def _flood(site: Site, kind: str, amount: float) -> None:
 async def _large(bounds: Bounds, messages: int, most: int) -> None:
     """Let messages of 20 MB, then one of ``most`` MB, come through a broker that knows 3.1.1 only: no limit is told."""
     site = bounds.site
-    async with MqttProxy(site.broker_port, Manners(to_5=Reaction.HANG_UP)) as proxy:
+    async with MqttProxy(site.broker.port, Manners(to_5=Reaction.HANG_UP)) as proxy:
         site.to_broker.far_port, site.is_direct = proxy.port, False
         await site.restart_gateway()
         await site.until_struck("3.1.1 spoken", lambda: proxy.counts["connects_311"])
@@ -57,7 +57,7 @@ async def _large(bounds: Bounds, messages: int, most: int) -> None:
         # On the connection that carries it an alarm waits for its end, whatever the gateway does: 2 ms for a megabyte.
         async with bounds.held("larger than the memory", alarms=False):
             await _oversized(site, most, messages)
-    site.to_broker.far_port = site.broker_port
+    site.to_broker.far_port = site.broker.port
     site.to_broker.reset()
 
 

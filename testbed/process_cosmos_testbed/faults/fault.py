@@ -1,6 +1,6 @@
 """What a fault is: a sentence, and a function that plays it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Fault:
 
     name: str
     sentence: str
-    play: Callable[[Site, Scale], Awaitable[None]]
+    play: Callable[[Site, Scale], Coroutine[Any, Any, None]]
     own_site: bool = False
     disk: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -19,13 +19,12 @@ from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.contract.pairing import parse_line
 from process_cosmos_gateway.destinations.cloud import Credentials
 from process_cosmos_gateway.destinations.enrolment import enrol
-from process_cosmos_testbed.processes import ManagedProcess, run_once
-from process_cosmos_testbed.testbed import FaultError, serves
+from process_cosmos_testbed.processes import ManagedProcess, run_once, serves
 
 from .bounds import QUICK_PATIENCE, Bounds, Waits
 from .fault import Fault, Scale
 from .harmful import BATCHES
-from .site import Site
+from .site import FaultError, Site
 
 OF_THE_GATEWAY = ("half open", "mute", "slow", "packed")
 OF_THE_CLOUD = (*OF_THE_GATEWAY, "codeless")
@@ -54,17 +53,17 @@ async def floods(site: Site, scale: Scale) -> None:
             await asyncio.sleep(seconds)
         for kind in OF_THE_GATEWAY:
             await _flood(bounds, site.gateway, kind, seconds, "--path", "/v1/pair")
-        site.descriptors = FEW_DESCRIPTORS
+        site.gateway.descriptors = FEW_DESCRIPTORS
         await site.restart_gateway()
         most = resource.prlimit(site.gateway.pid, resource.RLIMIT_NOFILE)
         site.prove("few descriptors", most == (FEW_DESCRIPTORS, FEW_DESCRIPTORS))
         await _flood(bounds, site.gateway, "half open", seconds, label=" with few descriptors")
-        site.descriptors = 0
+        site.gateway.descriptors = 0
         await site.restart_gateway()
         await _beside_neighbour(bounds, OF_THE_CLOUD, seconds)
         # Memory that strangers took is not given back: it would be judged as that of the sites.
         await site.cloud.stop()
-        await site.start_cloud()
+        await site.cloud.start()
         certificates = [await _certificate(site) for _ in range(_HARMFUL_SITES)]
         await _beside_neighbour(bounds, BATCHES, seconds, *certificates)
     bounds.judge()
@@ -78,13 +77,15 @@ async def _beside_neighbour(bounds: Bounds, kinds: Iterable[str], seconds: float
                 await _flood(bounds, bounds.site.cloud, kind, seconds, *more)
 
 
-async def _flood(bounds: Bounds, part: ManagedProcess, kind: str, seconds: float, *more: str, label: str = "") -> None:
-    """Flood one part, and judge what it takes and whether newcomers are still served."""
-    site, name = bounds.site, f"{part.name} {kind}{label}"
-    port = site.gateway_port if part is site.gateway else site.cloud_port
+async def _flood(
+    bounds: Bounds, process: ManagedProcess, kind: str, seconds: float, *more: str, label: str = ""
+) -> None:
+    """Flood one process, and judge what it takes and whether newcomers are still served."""
+    site, name = bounds.site, f"{process.name} {kind}{label}"
+    port = site.gateway.port if process is site.gateway else site.cloud.port
     flood = ("-m", "process_cosmos_testbed.faults.strangers", kind, str(port), str(seconds), *more)
     newcomers = Waits()
-    async with bounds.held(name, part), asyncio.TaskGroup() as group:
+    async with bounds.held(name, process), asyncio.TaskGroup() as group:
         asking = group.create_task(_ask_anew(port, newcomers))
         strikes = orjson.loads(await run_once(sys.executable, *flood, limit=seconds + 60))
         asking.cancel()
@@ -105,7 +106,7 @@ async def _ask_anew(port: int, waits: Waits) -> None:
 
 
 async def _enrol(site: Site, name: Ulid) -> Credentials:
-    code = await site.command_of_cloud("code", "--url", f"https://127.0.0.1:{site.cloud_port}")
+    code = await site.cloud.one_time_code()
     return await enrol(parse_line(code), name)
 
 
@@ -134,7 +135,7 @@ class Neighbour:
 
     async def send(self) -> None:
         """Send a batch of one event."""
-        event = {"specversion": "1.0", "id": _ulids(), "source": site_source(self.site), "type": "lab.neighbour.v1"}
+        event = {"specversion": "1.0", "id": _ulids(), "source": site_source(self.site), "type": "testbed.neighbour.v1"}
         headers = {"Content-Type": BATCH_CONTENT_TYPE, EPOCH_HEADER: self.site}
         if self.token is not None:
             headers[TOKEN_HEADER] = self.token
@@ -166,7 +167,7 @@ async def neighbour(site: Site) -> AsyncIterator[Neighbour]:
     credentials = await _enrol(site, name)
     connector = aiohttp.TCPConnector(ssl=credentials.tls(), limit=1)
     async with aiohttp.ClientSession(connector=connector) as http, asyncio.TaskGroup() as group:
-        other = Neighbour(f"https://127.0.0.1:{site.cloud_port}", name, http)
+        other = Neighbour(f"https://127.0.0.1:{site.cloud.port}", name, http)
         running = group.create_task(other.run())
         yield other
         running.cancel()

@@ -63,7 +63,7 @@ def _event(site: str, name: str, data: bytes, content: str = "json") -> bytes:
         "specversion": "1.0",
         "id": name,
         "source": f"/sites/{site}",
-        "type": "lab.harmful.v1",
+        "type": "testbed.harmful.v1",
         "datacontenttype": f"application/{content}",
     }
     return orjson.dumps(head)[:-1] + b',"data":' + data + b"}"

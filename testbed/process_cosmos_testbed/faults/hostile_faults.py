@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 
 from process_cosmos_gateway.contract.destinations import LinkState
+from process_cosmos_testbed.http_server import MisbehavingEndpoint
 from process_cosmos_testbed.interceptor import Interceptor
 from process_cosmos_testbed.ledger import Arrival
 from process_cosmos_testbed.processes import until
@@ -25,12 +26,12 @@ from process_cosmos_testbed.replies import (
     token,
     truncated,
 )
-from process_cosmos_testbed.webhook_receiver import WEBHOOK, Receiver
+from process_cosmos_testbed.testbed import CLOUD, WEBHOOK
 
 from .bounds import QUICK_PATIENCE, Bounds
 from .fault import Fault, Scale
 from .network_faults import until_link
-from .site import CLOUD, Site
+from .site import Site
 
 _TIME_OUT = 25.0
 _PAUSE = 31.0
@@ -53,13 +54,13 @@ _POLLS = 12
 async def one_fails(site: Site, scale: Scale) -> None:
     """F30: a login page without ``<html>``; one event that never gets a proper reply while others pass."""
     bounds = Bounds(site, scale.of(QUICK_PATIENCE, 1.0))
-    async with site.interceptor() as interceptor, site.traffic(rate=10, keys=2):
+    async with site.intercepted() as interceptor, site.traffic(rate=10, keys=2):
         async with bounds.held("login page"):
             site.receiver.misbehave = script
             await until_link(site, WEBHOOK, "not_a_receiver")
             await asyncio.sleep(scale.of(0.5, 10.0))
         site.receiver.misbehave = None
-        await site.tell_machine("time", "skip", 901)
+        await site.skip(901)
         for _ in range(scale.of(1, 5)):
             for name, misbehave in ONE.items():
                 async with bounds.held(f"one event, {name}"):
@@ -129,14 +130,14 @@ async def _dense(site: Site, seconds: float) -> None:
 async def _one(site: Site, interceptor: Interceptor, name: str, misbehave: Misbehave) -> None:
     """Fail at one event, each destination at one of its own, until others have passed it at both."""
     await site.until_flowing()
-    fars: Mapping[str, Receiver | Interceptor] = {WEBHOOK: site.receiver, CLOUD: interceptor}
+    fars: Mapping[str, MisbehavingEndpoint] = {WEBHOOK: site.receiver, CLOUD: interceptor}
     failures = {far_name: FailingAtOne(misbehave) for far_name in fars}
     for far_name, far in fars.items():
         far.misbehave = failures[far_name].answer
     for far_name, failure in failures.items():
         await site.until_struck(f"{far_name}: one event, {name}", partial(_times, failure))
     arrived = {far_name: len(site.ledger.arrivals[far_name]) for far_name in fars}
-    await site.tell_machine("time", "skip", _TIME_OUT)
+    await site.skip(_TIME_OUT)
     for far_name, before in arrived.items():
         others = partial(passed, site.ledger.arrivals[far_name], before, failures[far_name])
         await site.until_struck(f"{far_name}: passed by others, {name}", others, skip=_PAUSE)

@@ -3,10 +3,11 @@
 import shutil
 
 from process_cosmos_testbed.processes import until
+from process_cosmos_testbed.testbed import CLOUD
 
 from .fault import Fault, Scale
 from .network_faults import until_link
-from .site import CLOUD, Site
+from .site import Site
 
 _DAY = 86400.0
 _YEAR = 366 * _DAY
@@ -27,28 +28,28 @@ async def identities(site: Site, scale: Scale) -> None:
 async def _expired(site: Site) -> None:
     """Let the certificate expire during an outage, by the gateway's clock."""
     site.to_cloud.refuse()
-    await site.tell_machine("time", "shift", _YEAR)
-    await site.tell_machine("time", "skip", 901)
+    await site.gateway.command_machine("time", "shift", _YEAR)
+    await site.skip(901)
     await until_link(site, CLOUD, "certificate_expired")
-    await site.tell_machine("time", "shift", -_YEAR)
+    await site.gateway.command_machine("time", "shift", -_YEAR)
     site.to_cloud.heal()
-    await site.tell_machine("time", "skip", 901)
+    await site.skip(901)
     await site.until_flowing()
 
 
 async def _rotated(site: Site) -> None:
     """Let the authority be followed by a new one, and the endpoint come back with it."""
-    before = (site.folder / "cloud" / "ca.pem").read_bytes()
-    await site.command_of_cloud("rotate-ca")
+    before = (site.cloud.data / "ca.pem").read_bytes()
+    await site.cloud.run_command("rotate-ca")
     await site.cloud.stop()
-    await site.start_cloud()
-    site.prove("authority rotated", (site.folder / "cloud" / "ca.pem").read_bytes() != before)
+    await site.cloud.start()
+    site.prove("authority rotated", (site.cloud.data / "ca.pem").read_bytes() != before)
     await site.until_flowing()
 
 
 async def _taken_back(site: Site) -> None:
     """Let the endpoint take the site's certificates back; a person enrols it anew."""
-    await site.command_of_cloud("revoke", site.home_assistant.site)
+    await site.cloud.run_command("revoke", site.home_assistant.site)
     await until_link(site, CLOUD, "certificate_revoked")
     await site.set_cloud()
     await site.until_flowing()

@@ -9,10 +9,11 @@ import time
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_testbed.ledger import Item
 from process_cosmos_testbed.processes import run_once, until
+from process_cosmos_testbed.testbed import CLOUD
 from process_cosmos_testbed.virtual_devices.sensors import NumberedSensor
 
 from .fault import Fault, Scale
-from .site import CLOUD, Site
+from .site import Site
 
 _FILL_SECONDS = 3600.0
 _DRAIN_SECONDS = 1200.0
@@ -47,17 +48,17 @@ async def _fill_and_drain(site: Site, waiting: int, judged: int) -> None:
         site.ledger.attempt(item, begun)
         site.ledger.acknowledge(item, begun)
     site.figures[f"start_seconds_{waiting}"] = round(await site.start_gateway(), 2)
-    site.figures[f"start_rss_mb_{waiting}"] = site.resident_megabytes()
+    site.figures[f"start_rss_mb_{waiting}"] = site.gateway.megabytes()
     site.prove("events waiting at the start", waiting)
     site.heal()
-    await site.tell_machine("time", "skip", 31)
+    await site.skip(31)
     arrived, begun = site.events_at_cloud, time.monotonic()
     last = Item(Priority.CHANGE, device, judged)
     await until(lambda: last in site.ledger.there[CLOUD], "end of the drain", _DRAIN_SECONDS, every=0.01)
     drained = site.events_at_cloud - arrived
     site.figures[f"drained_{waiting}"] = drained
     site.figures[f"drained_per_s_{waiting}"] = round(drained / (time.monotonic() - begun))
-    site.figures[f"drain_rss_mb_{waiting}"] = site.resident_megabytes()
+    site.figures[f"drain_rss_mb_{waiting}"] = site.gateway.megabytes()
 
 
 async def flood(site: Site, scale: Scale) -> None:
@@ -75,7 +76,7 @@ async def flood(site: Site, scale: Scale) -> None:
         site.figures["items_of_the_flood"] = len(site.ledger.attempts) - before
         site.figures["alarm_slowest_seconds"] = round(site.ledger.slowest(Priority.URGENT), 2)
         await _storm(site)
-    site.figures["rss_mb"] = site.resident_megabytes()
+    site.figures["rss_mb"] = site.gateway.megabytes()
 
 
 async def _pour(sensor: NumberedSensor) -> None:
@@ -89,9 +90,9 @@ async def _storm(site: Site) -> None:
     await site.cloud.kill()
     for proxy in (site.to_cloud, site.to_webhook, site.to_broker):
         proxy.reset()
-    await site.start_cloud()
-    context = ssl.create_default_context(cafile=site.folder / "cloud" / "ca.pem")
-    connected = await asyncio.gather(*(_knock(site.cloud_port, context) for _ in range(_STORM)))
+    await site.cloud.start()
+    context = ssl.create_default_context(cafile=site.cloud.data / "ca.pem")
+    connected = await asyncio.gather(*(_knock(site.cloud.port, context) for _ in range(_STORM)))
     site.prove("connections of the storm", sum(connected))
 
 

@@ -7,10 +7,10 @@ from functools import partial
 from process_cosmos_testbed.processes import until
 from process_cosmos_testbed.proxy import FaultProxy
 from process_cosmos_testbed.replies import page
-from process_cosmos_testbed.webhook_receiver import WEBHOOK
+from process_cosmos_testbed.testbed import CLOUD, WEBHOOK
 
 from .fault import Fault, Scale
-from .site import CLOUD, Site
+from .site import Site
 
 _MINUTE = 60.0
 _STEP = 30.0
@@ -74,7 +74,7 @@ async def _outage(site: Site, seconds: float, step: float) -> None:
 
 async def _pass_by(site: Site, seconds: float, step: float) -> None:
     for _ in range(int(seconds / step)):
-        await site.tell_machine("time", "skip", step)
+        await site.skip(step)
         await asyncio.sleep(0.02)
 
 
@@ -103,7 +103,7 @@ async def _silence(site: Site, name: str, strike: Callable[[FaultProxy], None]) 
         strike(proxy)
     swallowed = partial(_swallowed, *ways)
     await site.until_struck(f"pieces swallowed: {name}", swallowed, before=before)
-    await site.tell_machine("time", "skip", 25)
+    await site.skip(25)
     site.heal()
     await asyncio.sleep(0.3)
 
@@ -127,18 +127,18 @@ async def strange_ways(site: Site, scale: Scale) -> None:
         await site.set_webhook("http://gateway-of-nowhere.invalid/hook")
         await until_link(site, WEBHOOK, "name_unknown")
         await site.set_webhook()
-        site.lead_cloud_to(site.receiver.port)
+        site.redirect_cloud(site.receiver.port)
         await until_link(site, CLOUD, "tls")
-        async with site.second_cloud("elsewhere.invalid") as port:
-            site.lead_cloud_to(port)
-            await site.tell_machine("time", "skip", 901)
+        async with site.cloud.impostor("elsewhere.invalid") as other:
+            site.redirect_cloud(other.port)
+            await site.skip(901)
             await until_link(site, CLOUD, "identity_mismatch")
-        site.lead_cloud_to(site.cloud_port)
-        await site.tell_machine("time", "skip", 901)
+        site.redirect_cloud(site.cloud.port)
+        await site.skip(901)
         await site.broker.stop()
         site.prove("broker stopped", not site.broker.running)
         await asyncio.sleep(0.5)
-        await site.start_broker()
+        await site.broker.start()
 
 
 async def _hole(site: Site) -> None:
@@ -150,7 +150,7 @@ async def _hole(site: Site) -> None:
     for name, proxy in ways.items():
         what = f"pieces swallowed by a black hole before the {name}"
         await site.until_struck(what, partial(_swallowed, proxy), before=before[name])
-    await site.tell_machine("time", "skip", 25)
+    await site.skip(25)
     site.heal()
     await site.until_flowing()
 

@@ -6,8 +6,9 @@ import time
 from functools import partial
 from pathlib import Path
 
+from process_cosmos_testbed.failing_disk import edit_schema
 from process_cosmos_testbed.processes import ProcessFailedError, until
-from process_cosmos_testbed.webhook_receiver import WEBHOOK
+from process_cosmos_testbed.testbed import WEBHOOK
 
 from .fault import Fault, Scale
 from .site import Site
@@ -122,14 +123,14 @@ async def newer_schema(site: Site, scale: Scale) -> None:
         site.to_webhook.refuse()
         await asyncio.sleep(scale.of(1.0, 20.0))
     await site.gateway.stop()
-    known = site.edit_schema(99)
+    known = edit_schema(site.database, 99)
     before = site.database.read_bytes()
     try:
         await site.start_gateway()
     except ProcessFailedError:
         site.prove("starts refused", 1)
     site.prove("database untouched", site.database.read_bytes() == before)
-    site.edit_schema(known)
+    edit_schema(site.database, known)
     site.heal()
     await site.start_gateway()
 

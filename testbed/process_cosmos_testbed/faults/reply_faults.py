@@ -11,11 +11,11 @@ import orjson
 from aiohttp import web
 
 from process_cosmos_testbed.arrivals import arrivals_of
+from process_cosmos_testbed.http_server import MisbehavingEndpoint
 from process_cosmos_testbed.interceptor import Interceptor
 from process_cosmos_testbed.ledger import Ledger
 from process_cosmos_testbed.processes import until
 from process_cosmos_testbed.replies import Misbehave, Take, cut, dripping, status, truncated
-from process_cosmos_testbed.webhook_receiver import Receiver
 
 from .fault import Fault, Scale
 from .site import Site
@@ -37,17 +37,17 @@ BOTH: Mapping[str, Misbehave] = {
 
 async def misbehaving(site: Site, scale: Scale) -> None:
     """F17: 429, 500, 413, a poison item, slow and truncated bodies, a confirmation lost after the commit."""
-    async with site.interceptor() as interceptor, site.traffic(rate=10, keys=2):
+    async with site.intercepted() as interceptor, site.traffic(rate=10, keys=2):
         for name, misbehave in BOTH.items():
             await site.until_flowing()
             site.receiver.misbehave = interceptor.misbehave = misbehave
-            fars: Mapping[str, Receiver | Interceptor] = {"webhook": site.receiver, "cloud": interceptor}
+            fars: Mapping[str, MisbehavingEndpoint] = {"webhook": site.receiver, "cloud": interceptor}
             seen = {far_name: far.misbehaviours for far_name, far in fars.items()}
             await asyncio.sleep(scale.of(0.5, 5.0))
             for far_name, far in fars.items():
                 struck = partial(_misbehaviours, far)
                 await site.until_struck(f"{far_name}: {name}", struck, before=seen[far_name], skip=_PAUSE)
-            await site.tell_machine("time", "skip", _PAUSE)
+            await site.skip(_PAUSE)
             await asyncio.sleep(scale.of(0.3, 5.0))
             site.receiver.misbehave = interceptor.misbehave = None
         await _too_long(site, interceptor)
@@ -56,7 +56,7 @@ async def misbehaving(site: Site, scale: Scale) -> None:
     await site.send_again()
 
 
-def _misbehaviours(far: Receiver | Interceptor) -> int:
+def _misbehaviours(far: MisbehavingEndpoint) -> int:
     return far.misbehaviours
 
 
@@ -135,7 +135,7 @@ class Forger:
 async def in_part(site: Site, scale: Scale) -> None:
     """F18: of the events sent the cloud endpoint refuses every third and takes the others."""
     before = _set_aside(site)
-    async with site.interceptor() as interceptor:
+    async with site.intercepted() as interceptor:
         forger = Forger(site.ledger, interceptor.forward)
         async with site.traffic(rate=30):
             interceptor.misbehave = forger.answer

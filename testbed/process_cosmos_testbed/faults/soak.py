@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from process_cosmos_testbed.replies import cut, status
-from process_cosmos_testbed.testbed import FaultError
 
 from .fault import Fault, Scale
-from .site import Site
+from .site import FaultError, Site
 
 type Strike = Callable[[Site], Awaitable[None]]
 
@@ -31,7 +30,7 @@ async def soak(site: Site, scale: Scale) -> None:
     async with site.traffic(rate=5, keys=2):
         begun = time.monotonic()
         while (passed := time.monotonic() - begun) < seconds or rest:
-            samples.append((passed, site.resident_megabytes()))
+            samples.append((passed, site.gateway.megabytes()))
             if site.random.random() < 0.25:  # noqa: PLR2004 - a quarter of the time is quiet
                 await asyncio.sleep(site.random.uniform(0.2, 2.0))
                 continue
@@ -43,7 +42,7 @@ async def soak(site: Site, scale: Scale) -> None:
             site.prove("strikes", 1)
             await asyncio.sleep(site.random.uniform(0.1, 0.5))
     await site.settle()
-    samples.append((time.monotonic() - begun, site.resident_megabytes()))
+    samples.append((time.monotonic() - begun, site.gateway.megabytes()))
     memory = [megabytes for _, megabytes in samples]
     for quarter in range(5):
         site.figures[f"rss_mb_after_{quarter}_quarters"] = memory[(len(memory) - 1) * quarter // 4]
@@ -89,7 +88,7 @@ async def _busy(site: Site) -> None:
 
 
 async def _jump(site: Site) -> None:
-    await site.tell_machine("time", "skip", site.random.uniform(1.0, 60.0))
+    await site.gateway.command_machine("time", "skip", site.random.uniform(1.0, 60.0))
 
 
 UNKILLED: Sequence[Strike] = (_freeze, _cut_off, _swallow, _slow, _busy, _jump)

@@ -4,10 +4,9 @@ import asyncio
 import time
 
 from process_cosmos_testbed.processes import until
-from process_cosmos_testbed.testbed import FaultError
 
 from .fault import Fault, Scale
-from .site import Site
+from .site import FaultError, Site
 
 _LARGE = 4_000
 _AT_THE_RESERVE = 20
@@ -36,18 +35,18 @@ async def little_space(site: Site, scale: Scale) -> None:
 
 
 async def _start_with(site: Site, free: int) -> None:
-    site.free_megabytes = free
+    site.gateway.free_megabytes = free
     await site.gateway.stop()
     site.home_assistant.status = None  # what is counted from here on is told by the next one
     await site.start_gateway()
     await until(lambda: site.home_assistant.status is not None, "status")
-    site.free_megabytes = 0
+    site.gateway.free_megabytes = 0
     site.prove("starts with little space", 1)
 
 
 async def _set_free(site: Site, megabytes: int) -> None:
     """Change what is free; return when the gateway has looked at it."""
-    await site.tell_machine("disk", "free", megabytes)
+    await site.gateway.command_machine("disk", "free", megabytes)
     before = await _looks(site)
     async with asyncio.timeout(_NOTICED):
         while await _looks(site) == before:  # noqa: ASYNC110 - another process tells nobody
@@ -55,7 +54,7 @@ async def _set_free(site: Site, megabytes: int) -> None:
 
 
 async def _looks(site: Site) -> int:
-    looks: int = (await site.tell_machine("disk", "counts"))["looks"]
+    looks: int = (await site.gateway.command_machine("disk", "counts"))["looks"]
     return looks
 
 

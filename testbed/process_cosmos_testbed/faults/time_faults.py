@@ -1,9 +1,10 @@
 """Faults of time and of settings: clocks that jump, configurations that are pushed anew."""
 
 import asyncio
+import time
 
 from process_cosmos_gateway.contract.destinations import SetWebhook
-from process_cosmos_testbed.webhook_receiver import WEBHOOK
+from process_cosmos_testbed.testbed import WEBHOOK
 
 from .fault import Fault, Scale
 from .site import KINDS, Site
@@ -26,13 +27,13 @@ async def clock_jumps(site: Site, scale: Scale) -> None:
             await asyncio.sleep(0.5)
             await site.kill_gateway()  # it starts with the right time again: forwards, from its own point of view
             await site.start_gateway()
-    site.prove("readings from the future", sum(at > site.now() + _YEAR for at in site.ledger.times.values()))
+    site.prove("readings from the future", sum(at > time.time() + _YEAR for at in site.ledger.times.values()))
 
 
 async def _jump(site: Site, seconds: float) -> None:
-    before = await site.tell_machine("time", "now")
-    await site.tell_machine("time", "shift", seconds)
-    after = await site.tell_machine("time", "now")
+    before = await site.gateway.command_machine("time", "now")
+    await site.gateway.command_machine("time", "shift", seconds)
+    after = await site.gateway.command_machine("time", "now")
     site.prove(f"jumps of {seconds / _HOUR:+.0f} h", abs(after - before - seconds) < 60)  # noqa: PLR2004 - a slow machine
 
 
