@@ -105,7 +105,7 @@ class FailingDisk:
         self.fault, self.passing, self.failing = DiskFault(fault), after, times
 
     def heal(self) -> None:
-        """Stop failing."""
+        """Stop failing any calls."""
         self.fault = None
 
     def set_free(self, megabytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Faults of storage: a disk that is full, breaks, lies about a sync, or cannot be written to."""
+"""Faults of storage: a disk that is full, broken, fails a sync once, or is read-only."""
 
 import asyncio
 from collections.abc import Callable
@@ -28,7 +28,7 @@ async def _fail(site: Site, fault: DiskFault, after: int) -> None:
 
 
 async def full_disk(site: Site, scale: Scale) -> None:
-    """F9: the disk is full for a while, filled by somebody else."""
+    """F9: the disk is full for a while, filled by another program."""
     async with site.traffic():
         await _out_of_order(site, DiskFault.FULL, scale.of(1.0, 30.0))
 

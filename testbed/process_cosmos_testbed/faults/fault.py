@@ -1,4 +1,4 @@
-"""What a fault is: a sentence, and a function that plays it."""
+"""The definition of a fault: a sentence, and a function that injects it."""
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ from .site import Site
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How much of a fault is played: the quick form keeps every kind of strike and repeats it less.
+    """How often a fault is repeated: the quick scale keeps every kind of strike and repeats it less.
 
-    ``soak``: minutes of the soak, if other than usual. ``plots``: the folder for pictures, None: none are drawn.
+    ``soak``: minutes of the soak, if not the default. ``plots``: the folder for plots; None: none are drawn.
     """
 
     quick: bool
@@ -26,9 +26,9 @@ class Scale:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One fault. ``own_site``: it leaves a site behind that no other fault should be played on.
+    """One fault. ``own_site``: no other fault may use its site afterwards.
 
-    ``disk``: SQLite's files go through the lab's disk. ``settings``: options of the gateway it needs.
+    ``disk``: SQLite's files pass through the failing disk. ``settings``: options of the gateway that it needs.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Faults of strangers and harmful sites: connections, bodies and batches by the thousand, while others go on."""
+"""Faults of unauthenticated clients and harmful sites: floods of connections, bodies and batches."""
 
 import asyncio
 import os
@@ -30,13 +30,13 @@ OF_THE_GATEWAY = ("half open", "mute", "slow", "packed")
 OF_THE_CLOUD = (*OF_THE_GATEWAY, "codeless")
 
 PROOF: Mapping[str, str] = {"packed": "200", "codeless": "403", **dict.fromkeys(BATCHES, "200"), "quotes": "413"}
-"""The status that is documented for what a flood asks for; those that ask for nothing prove that they connected."""
+"""The documented status for the requests of a flood; floods without requests prove that they connected."""
 
 NEIGHBOUR_SECONDS = 0.5
-"""For another site's batch."""
+"""Bound of another site's batch."""
 
 NEWCOMER_SECONDS = 1.5
-"""For the health, on a new connection: one that finds the queue full is announced again after a second (RFC 6298)."""
+"""Bound of a health check on a new connection; with a full queue TCP repeats its SYN after a second (RFC 6298)."""
 
 FEW_DESCRIPTORS = 256
 _EVERY = 0.05
@@ -45,7 +45,7 @@ _HARMFUL_SITES = 2
 
 
 async def floods(site: Site, scale: Scale) -> None:
-    """F29: strangers and harmful sites flood gateway and endpoint; alarms and other sites go on as before."""
+    """F29: unauthenticated clients and harmful sites flood gateway and endpoint; urgent events and others go on."""
     seconds = scale.of(1.5, 30.0)
     bounds = Bounds(site, scale.of(QUICK_PATIENCE, 1.0))
     async with site.traffic(rate=10, keys=2):
@@ -61,7 +61,7 @@ async def floods(site: Site, scale: Scale) -> None:
         site.gateway.descriptors = 0
         await site.restart_gateway()
         await _beside_neighbour(bounds, OF_THE_CLOUD, seconds)
-        # Memory that strangers took is not given back: it would be judged as that of the sites.
+        # Memory that the earlier floods used is not returned: it would count as that of the sites.
         await site.cloud.stop()
         await site.cloud.start()
         certificates = [await _certificate(site) for _ in range(_HARMFUL_SITES)]
@@ -70,7 +70,7 @@ async def floods(site: Site, scale: Scale) -> None:
 
 
 async def _beside_neighbour(bounds: Bounds, kinds: Iterable[str], seconds: float, *more: str) -> None:
-    """Flood the endpoint in several ways while another site goes on."""
+    """Flood the endpoint in several ways while another site sends."""
     async with neighbour(bounds.site) as other:
         for kind in kinds:
             with other.judged(bounds, kind):
@@ -80,7 +80,7 @@ async def _beside_neighbour(bounds: Bounds, kinds: Iterable[str], seconds: float
 async def _flood(
     bounds: Bounds, process: ManagedProcess, kind: str, seconds: float, *more: str, label: str = ""
 ) -> None:
-    """Flood one process, and judge what it takes and whether newcomers are still served."""
+    """Flood one process; judge its memory and log, and whether new connections are still served."""
     site, name = bounds.site, f"{process.name} {kind}{label}"
     port = site.gateway.port if process is site.gateway else site.cloud.port
     flood = ("-m", "process_cosmos_testbed.faults.strangers", kind, str(port), str(seconds), *more)
@@ -97,10 +97,10 @@ async def _flood(
 
 
 async def _ask_anew(port: int, waits: Waits) -> None:
-    """Ask for the health on new connections, until cancelled; a newcomer who is thrown out tries again."""
+    """Repeat health checks on new connections until cancelled; a closed connection is tried again."""
     while True:
         with waits.one():
-            while not await serves(f"https://127.0.0.1:{port}/health"):  # noqa: ASYNC110 - nobody tells
+            while not await serves(f"https://127.0.0.1:{port}/health"):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_EVERY)
         await asyncio.sleep(_ANEW_EVERY)
 
@@ -111,7 +111,7 @@ async def _enrol(site: Site, name: Ulid) -> Credentials:
 
 
 async def _certificate(site: Site) -> str:
-    """Enrol a site of its own at the endpoint; return the option that leads to its key and certificate."""
+    """Enrol another site at the endpoint; return the option with the file of its key and certificate."""
     name = _ulids()
     credentials = await _enrol(site, name)
     file = site.folder / f"{name}.pem"
@@ -125,7 +125,7 @@ _ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)
 
 @dataclass
 class Neighbour:
-    """Another site at the same endpoint. ``waits``: what each of its batches took."""
+    """Another site at the same endpoint. ``waits``: the duration of each of its batches."""
 
     url: str
     site: Ulid
@@ -154,7 +154,7 @@ class Neighbour:
 
     @contextmanager
     def judged(self, bounds: Bounds, name: str) -> Iterator[None]:
-        """Judge the batches inside the block, also one that is still on its way at its end."""
+        """Judge the batches inside the block, also one without a reply at its end."""
         self.waits.over.clear()
         yield
         bounds.check_waits(f"neighbour {name}", self.waits.until_now(), NEIGHBOUR_SECONDS)
@@ -162,7 +162,7 @@ class Neighbour:
 
 @asynccontextmanager
 async def neighbour(site: Site) -> AsyncIterator[Neighbour]:
-    """Let another site send to the endpoint inside the block."""
+    """Run another site inside the block that sends to the endpoint."""
     name = _ulids()
     credentials = await _enrol(site, name)
     connector = aiohttp.TCPConnector(ssl=credentials.tls(), limit=1)

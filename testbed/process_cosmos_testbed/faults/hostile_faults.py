@@ -1,4 +1,4 @@
-"""Faults of far sides that are there and do harm: login pages, and one event that fails while others pass."""
+"""Faults of receivers that reply with harmful content: login pages, and one event that fails while others pass."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -42,13 +42,13 @@ ONE: Mapping[str, Misbehave] = {
     "500": status(500),
     "headers of 9 kB": long_headers,
 }
-"""How a far side fails at one event."""
+"""How a receiver fails for one event."""
 
 TOKENS: Mapping[str, str] = {"65 kB": "x" * 65_000, "two lines": "1-0\r\nX: y"}
 CURSORS: Mapping[str, int] = {"stays": 0, "falls": -1, "has no larger one": (1 << 63) - 1}
 
 _POLLS = 12
-"""Of an inbox that is never empty, beside one a second."""
+"""Polls of an inbox that is never empty which are allowed beside one a second."""
 
 
 async def one_fails(site: Site, scale: Scale) -> None:
@@ -76,7 +76,7 @@ async def one_fails(site: Site, scale: Scale) -> None:
 
 
 async def _never_empty(bounds: Bounds, interceptor: Interceptor, seconds: float) -> None:
-    """Have an item in the inbox for each poll: polls keep their pace."""
+    """Return an item to each poll of the inbox: polls must keep their pace."""
     before = interceptor.polls
     interceptor.inbox = item(1)
     interceptor.drop_polls()
@@ -89,7 +89,7 @@ async def _never_empty(bounds: Bounds, interceptor: Interceptor, seconds: float)
 
 
 async def _cannot_be_stored(site: Site, interceptor: Interceptor) -> None:
-    """Give tokens and cursors that must never reach the disk; the link says so, and recovers by itself."""
+    """Send tokens and cursors that must not be stored; the link reports them, and recovers by itself."""
     for name, text in TOKENS.items():
         await _until_well(site, interceptor)
         before, interceptor.misbehave = interceptor.misbehaviours, token(text)
@@ -103,8 +103,8 @@ async def _cannot_be_stored(site: Site, interceptor: Interceptor) -> None:
 
 
 async def _until_well(site: Site, interceptor: Interceptor) -> None:
-    """Return when the cloud endpoint's link is said to be well: what it says later is about what is played next."""
-    interceptor.inbox = empty  # a poll that waits for 25 seconds proves nothing until then
+    """Return when the cloud endpoint's link is connected, so that later reports are about the next fault."""
+    interceptor.inbox = empty  # a long poll would prove nothing for 25 seconds
     await site.until_flowing()
     await until(
         lambda: (link := site.link(CLOUD)) is not None and link.state is LinkState.CONNECTED, "link that is well again"
@@ -112,14 +112,14 @@ async def _until_well(site: Site, interceptor: Interceptor) -> None:
 
 
 async def _malformed(site: Site, interceptor: Interceptor, what: str, before: int) -> None:
-    """Return when ``what`` was played more often than ``before``, and the link says what is wrong; end it."""
+    """Return when ``what`` was sent more often than ``before``, and the link reports it; end it."""
     await site.until_struck(what, lambda: interceptor.misbehaviours, before=before, skip=_PAUSE)
     await until_link(site, CLOUD, "malformed_reply")
     interceptor.misbehave = interceptor.inbox = None
 
 
 async def _dense(site: Site, seconds: float) -> None:
-    """Answer each event with a megabyte of tiny values."""
+    """Reply to each event with a megabyte of tiny values."""
     before = site.receiver.misbehaviours
     site.receiver.misbehave = dense
     await asyncio.sleep(seconds)
@@ -128,7 +128,7 @@ async def _dense(site: Site, seconds: float) -> None:
 
 
 async def _one(site: Site, interceptor: Interceptor, name: str, misbehave: Misbehave) -> None:
-    """Fail at one event, each destination at one of its own, until others have passed it at both."""
+    """Fail for one event at each destination, until later events have overtaken it at both."""
     await site.until_flowing()
     fars: Mapping[str, MisbehavingEndpoint] = {WEBHOOK: site.receiver, CLOUD: interceptor}
     failures = {far_name: FailingAtOne(misbehave) for far_name in fars}
@@ -146,15 +146,15 @@ async def _one(site: Site, interceptor: Interceptor, name: str, misbehave: Misbe
 
 
 def passed(arrivals: Sequence[Arrival], since: int, failure: FailingAtOne) -> int:
-    """Return how much has arrived in events that never shared a request with the one that fails."""
+    """Return the number of arrivals in events that never shared a request with the failing one."""
     return sum(each.fresh and each.event not in failure.beside for each in arrivals[since:])
 
 
 @dataclass
 class FailingAtOne:
-    """Fails at the first event that comes, whenever it comes, alone or in a batch. ``times``: how often so far.
+    """Fails for the first event that arrives, each time, alone or in a batch. ``times``: how often so far.
 
-    ``beside``: the events of the requests that failed. A far side may take them all before it fails.
+    ``beside``: the events of the requests that failed. A receiver may accept them all before it fails.
     """
 
     misbehave: Misbehave
@@ -163,7 +163,7 @@ class FailingAtOne:
     beside: set[str] = field(default_factory=set)
 
     async def answer(self, request: web.Request, body: bytes, take: Take) -> web.StreamResponse | None:
-        """Answer in place of the far side, if it is about the event."""
+        """Reply in place of the receiver, if the request contains the event."""
         document = orjson.loads(body)
         events = [event["id"] for event in (document if isinstance(document, list) else [document])]
         self.event = self.event or events[0]

@@ -1,4 +1,4 @@
-"""Faults of identity: certificates that expire or are taken back, a new authority, a gateway that is copied."""
+"""Faults of identity: expired and revoked certificates, a new authority, a copied gateway."""
 
 import shutil
 
@@ -15,7 +15,7 @@ _QUEUED = 10
 
 
 async def identities(site: Site, scale: Scale) -> None:
-    """F20: certificate expired while offline, taken back, authority rotated; two gateways with one identity."""
+    """F20: certificate expired while offline, revoked, authority rotated; two gateways with one identity."""
     site.ledger.rewound = True
     async with site.traffic(rate=5, keys=2):
         for _ in range(scale.of(1, 3)):
@@ -38,7 +38,7 @@ async def _expired(site: Site) -> None:
 
 
 async def _rotated(site: Site) -> None:
-    """Let the authority be followed by a new one, and the endpoint come back with it."""
+    """Rotate the authority and restart the endpoint with the new one."""
     before = (site.cloud.data / "ca.pem").read_bytes()
     await site.cloud.run_command("rotate-ca")
     await site.cloud.stop()
@@ -48,7 +48,7 @@ async def _rotated(site: Site) -> None:
 
 
 async def _taken_back(site: Site) -> None:
-    """Let the endpoint take the site's certificates back; a person enrols it anew."""
+    """Revoke the site's certificates at the endpoint; a person enrols it again."""
     await site.cloud.run_command("revoke", site.home_assistant.site)
     await until_link(site, CLOUD, "certificate_revoked")
     await site.set_cloud()
@@ -56,7 +56,7 @@ async def _taken_back(site: Site) -> None:
 
 
 async def _copied(site: Site) -> None:
-    """Start a copy of the gateway beside it, with events queued; both send, until the endpoint names the conflict."""
+    """Start a copy of the gateway with queued events beside it; both send until the endpoint reports the conflict."""
     site.to_cloud.refuse()
     waiting = len(site.waiting_at(CLOUD))
     await until(lambda: len(site.waiting_at(CLOUD)) > waiting + _QUEUED, "events queued in the copy")
@@ -67,7 +67,7 @@ async def _copied(site: Site) -> None:
     site.to_cloud.heal()
     await site.start_gateway()
     await site.until_flowing()
-    # The copy has little to say: were it heard first, nobody could tell, until it speaks again.
+    # The copy has few events: if they arrived first, the endpoint could not notice the conflict.
     await until(lambda: queued.isdisjoint(site.waiting_at(CLOUD)), "arrival of what was queued")
     async with site.copied_gateway(copy):
         await until(lambda: _reason(site) == "identity_conflict", "conflict of identities")

@@ -20,14 +20,14 @@ _DRAIN_SECONDS = 1200.0
 _READINGS = 100
 _PAUSE = 0.1
 _LINK = 100_000.0
-"""Bits a second; the readings of two devices are about a million."""
+"""Bits per second; the readings of two devices are about a million."""
 _STORM = 60
 _ROOM = {"outbox_change_mb": 10_000}
-"""Ten million events are more than the outbox keeps by itself."""
+"""Ten million events exceed the default quota of the outbox."""
 
 
 async def millions(site: Site, scale: Scale) -> None:
-    """F12: so many events wait: the start takes no longer for it, and the oldest drain."""
+    """F12: millions of events wait: the start takes no longer, and the oldest are drained."""
     site.destinations = (CLOUD,)
     await site.set_webhook(kinds=(EventKind.ALERT,))
     for waiting in scale.of((10_000,), (1_000_000, 10_000_000)):
@@ -35,7 +35,7 @@ async def millions(site: Site, scale: Scale) -> None:
 
 
 async def _fill_and_drain(site: Site, waiting: int, judged: int) -> None:
-    """Queue ``waiting`` events for the cloud endpoint, start, and let the first ``judged`` drain, and what is older."""
+    """Queue ``waiting`` events for the cloud endpoint, start the gateway, and drain the first ``judged``."""
     device = f"wot/filled-{waiting}"
     site.to_cloud.refuse()
     await site.gateway.stop()
@@ -62,7 +62,7 @@ async def _fill_and_drain(site: Site, waiting: int, judged: int) -> None:
 
 
 async def flood(site: Site, scale: Scale) -> None:
-    """F27: readings ten times faster than the link, alarms among them; then everybody connects again at once."""
+    """F27: readings ten times faster than the link, urgent events among them; then all clients reconnect at once."""
     sensors = await site.add_sensors(2)
     site.to_cloud.bandwidth(_LINK)
     site.to_webhook.bandwidth(_LINK)
@@ -86,7 +86,7 @@ async def _pour(sensor: NumberedSensor) -> None:
 
 
 async def _storm(site: Site) -> None:
-    """Let the cloud endpoint fall and come back while many connect to it at the same moment."""
+    """Restart the cloud endpoint while many clients connect to it at the same moment."""
     await site.cloud.kill()
     for proxy in (site.to_cloud, site.to_webhook, site.to_broker):
         proxy.reset()

@@ -1,4 +1,4 @@
-"""Faults of the network: slow, lossy, narrow, away, flapping, one-way."""
+"""Faults of the network: slow, lossy, narrow, down, flapping, one-way."""
 
 import asyncio
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def _squeezed(site: Site) -> int:
 
 
 async def outages(site: Site, scale: Scale) -> None:
-    """F14: 5 minutes on and 5 off, 10/10, 15/15, 30/30, and 7 days, compressed: time is left out in steps."""
+    """F14: 5 minutes on and 5 off, 10/10, 15/15, 30/30, and 7 days, compressed: time is skipped in steps."""
     async with site.traffic(rate=10, keys=2):
         for minutes in (5, 10, 15, 30):
             for _ in range(scale.of(1, 4)):
@@ -56,7 +56,7 @@ async def outages(site: Site, scale: Scale) -> None:
 
 
 async def _outage(site: Site, seconds: float, step: float) -> None:
-    """Let nothing through for ``seconds`` of the gateway's time."""
+    """Interrupt both links for ``seconds`` of the gateway's time."""
     proxies = (site.to_cloud, site.to_webhook)
     refused = sum(proxy.counts.refused for proxy in proxies)
     for proxy in proxies:
@@ -79,7 +79,7 @@ async def _pass_by(site: Site, seconds: float, step: float) -> None:
 
 
 async def flapping(site: Site, scale: Scale) -> None:
-    """F15: links that come and go; connections that lead nowhere; requests that arrive, replies that do not."""
+    """F15: flapping links; half-open connections; requests that arrive while replies are lost."""
     ways = (site.to_cloud, site.to_webhook, site.to_broker)
     async with site.traffic():
         for _ in range(scale.of(5, 40)):
@@ -95,7 +95,7 @@ async def flapping(site: Site, scale: Scale) -> None:
 
 
 async def _silence(site: Site, name: str, strike: Callable[[FaultProxy], None]) -> None:
-    """Strike, let the gateway's patience run out, heal."""
+    """Apply ``strike`` to both links until the gateway's requests time out, then heal."""
     ways = (site.to_cloud, site.to_webhook)
     await site.until_flowing()
     before = _swallowed(*ways)
@@ -109,7 +109,7 @@ async def _silence(site: Site, name: str, strike: Callable[[FaultProxy], None]) 
 
 
 async def strange_ways(site: Site, scale: Scale) -> None:
-    """F16: black hole, RST, no DNS, captive portal, TLS that fails, a wrong host name; the broker stopped too."""
+    """F16: black hole, RST, no DNS, captive portal, failing TLS, a wrong host name; the broker stopped, too."""
     async with site.traffic(rate=10):
         await _hole(site)
         before = site.to_cloud.counts.resets
@@ -160,7 +160,7 @@ def _swallowed(*ways: FaultProxy) -> int:
 
 
 async def until_link(site: Site, name: str, reason: str) -> None:
-    """Return when the gateway says that a link is down for ``reason``; that proves the fault."""
+    """Return when the gateway reports a link as down for ``reason``, which proves the fault."""
     await until(lambda: (link := site.link(name)) is not None and link.reason == reason, f"link that is {reason}")
     site.prove(f"{name}: {reason}", 1)
 

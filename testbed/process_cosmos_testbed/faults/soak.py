@@ -1,4 +1,4 @@
-"""F28, the soak: a random mix of faults for as long as one likes, a quarter of the time quiet; memory is watched."""
+"""F28, the soak: a random mix of faults for a given time, a quarter of it quiet; memory is recorded."""
 
 import asyncio
 import signal
@@ -20,9 +20,9 @@ _WIDTH, _HEIGHT, _EDGE = 720, 240, 40
 
 
 async def soak(site: Site, scale: Scale) -> None:
-    """Play every strike in turn, in an order of chance; the plot of the memory goes to ``soak.svg`` beside the JSON.
+    """Apply every strike in turn, in random order; plot the memory to ``soak.svg`` beside the JSON.
 
-    It is killed in the first round and at the end only: a process that dies young shows nothing of its memory.
+    The gateway is killed in the first round and at the end only: a young process shows nothing about its memory.
     """
     seconds = scale.soak * 60 if scale.soak else scale.of(5.0, 180.0)
     samples = list[tuple[float, float]]()

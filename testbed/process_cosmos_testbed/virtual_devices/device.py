@@ -1,9 +1,9 @@
-"""Virtual Things: each has a connection of its own, a retained Thing Description, and a last will.
+"""The base of virtual devices: a connection, a retained Thing Description, and a last will.
 
-A VirtualDevice named ``leak-kitchen`` lives below ``wot/leak-kitchen/``: its description at ``td``, its availability
-(``online``, by last will ``offline``) at ``availability``, properties at ``properties/<name>`` (retained; writes at
-``properties/<name>/writeproperty``), device events at ``events/<name>``. It connects again by itself, then reports all
-its values, and sends again what the broker has not confirmed.
+The topics of a device named ``leak-kitchen`` begin with ``wot/leak-kitchen/``: its description at ``td``, its
+availability (``online``, by last will ``offline``) at ``availability``, properties at ``properties/<name>`` (retained;
+writes at ``properties/<name>/writeproperty``), device events at ``events/<name>``. It reconnects by itself, then
+reports all its values, and sends again what the broker has not acknowledged.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class VirtualDevice:
         """React to a value that was written to a property."""
 
     async def run(self) -> None:
-        """Do what the VirtualDevice does by itself, until cancelled."""
+        """Do what the device does by itself, until cancelled."""
 
     def description(self) -> Json:
         """Return the Thing Description (W3C WoT TD 1.1, with this project's term for the availability)."""
