@@ -36,14 +36,14 @@ async def bridge_rate(folder: Path, number: int) -> float:
         await far.stop()
 
 
-async def _start(part: ManagedProcess, folder: Path, port: int, more: str) -> None:
-    configuration = folder / f"{part.name}.conf"
+async def _start(process: ManagedProcess, folder: Path, port: int, more: str) -> None:
+    configuration = folder / f"{process.name}.conf"
     common = f"user {getpass.getuser()}\nlog_dest stderr\nlog_type error\nmax_queued_messages 0\nset_tcp_nodelay true\n"
     configuration.write_text(
         f"{common}max_inflight_messages 1000\nlistener {port} 127.0.0.1\nallow_anonymous true\n{more}"
     )
-    await part.start(str(PROGRAM), "-c", configuration)
-    await part.until(lambda: accepts(port), "an open port")
+    await process.launch(str(PROGRAM), "-c", configuration)
+    await process.until_ready(lambda: accepts(port), "an open port")
 
 
 def _bridge(folder: Path, port: int) -> str:

@@ -27,10 +27,10 @@ async def main(name: str, folder: Path, number: int, server: Path) -> None:
     sync = "sync_interval: always" if name == "nats_fsync" else ""
     configuration = folder / "nats.conf"
     configuration.write_text(f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{folder}/store"\n {sync} }}\n')
-    part = ManagedProcess("nats", folder)
-    await part.start(server, "-c", configuration)
+    process = ManagedProcess("nats", folder)
+    await process.launch(server, "-c", configuration)
     try:
-        await part.until(lambda: accepts(port), "an open port")
+        await process.until_ready(lambda: accepts(port), "an open port")
         client = await nats.connect(f"nats://127.0.0.1:{port}")
         stream = client.jetstream()
         await stream.add_stream(name="bench", subjects=["bench"])
@@ -47,7 +47,7 @@ async def main(name: str, folder: Path, number: int, server: Path) -> None:
         print(number / (time.perf_counter() - begun))
         await client.close()
     finally:
-        await part.stop()
+        await process.stop()
 
 
 if __name__ == "__main__":

@@ -60,9 +60,9 @@ class Stand:
                 await asyncio.sleep(0.2)
 
 
-def resident_mb(part: ManagedProcess, *, most: bool = False) -> float:
+def resident_mb(process: ManagedProcess, *, most: bool = False) -> float:
     """Return a process's resident memory (MB), or the most it ever was."""
-    status = Path(f"/proc/{part.pid}/status").read_text()
+    status = Path(f"/proc/{process.pid}/status").read_text()
     found = re.search(rf"{'VmHWM' if most else 'VmRSS'}:\s+(\d+) kB", status)
     return int(found[1]) / 1024 if found else 0.0
 
@@ -108,8 +108,8 @@ async def standing(folder: Path, options: str = "", *, with_cloud: bool = True) 
     try:
         async with aiohttp.ClientSession() as http:
             begun = monotonic()
-            await gateway.start(BIN / "process-cosmos-gateway", "run", "--options", file)
-            await gateway.until(lambda: _is_well(http, url), "its health check", limit=120)
+            await gateway.launch(BIN / "process-cosmos-gateway", "run", "--options", file)
+            await gateway.until_ready(lambda: _is_well(http, url), "its health check", limit=120)
             yield Stand(folder, gateway, cloud, url, token, http, monotonic() - begun)
     except aiohttp.ClientError, TimeoutError:
         if not gateway.running:
@@ -121,10 +121,10 @@ async def standing(folder: Path, options: str = "", *, with_cloud: bool = True) 
 
 
 async def _start_cloud(folder: Path) -> ManagedProcess:
-    part, port = ManagedProcess(CLOUD, folder), (folder / _PORT).read_text()
-    await part.start(BIN / "process-cosmos-cloud", "serve", "--data", folder / CLOUD, "--port", port)
-    await part.until(lambda: accepts(int(port)), "an open port")
-    return part
+    process, port = ManagedProcess(CLOUD, folder), (folder / _PORT).read_text()
+    await process.launch(BIN / "process-cosmos-cloud", "serve", "--data", folder / CLOUD, "--port", port)
+    await process.until_ready(lambda: accepts(int(port)), "an open port")
+    return process
 
 
 async def _is_well(http: aiohttp.ClientSession, url: str) -> bool | None:

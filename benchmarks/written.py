@@ -75,8 +75,8 @@ async def _start(broker: ManagedProcess, folder: Path, port: int) -> None:
         raise ProcessFailedError("mosquitto is not on the PATH: scripts/setup unpacks it")
     configuration = folder / "mosquitto.conf"
     configuration.write_text(f"user {getpass.getuser()}\nlistener {port} 127.0.0.1\nallow_anonymous true\n")
-    await broker.start(program, "-c", configuration)
-    await broker.until(lambda: accepts(port), "an open port")
+    await broker.launch(program, "-c", configuration)
+    await broker.until_ready(lambda: accepts(port), "an open port")
 
 
 def _written(pid: int | str) -> int:

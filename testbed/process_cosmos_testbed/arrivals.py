@@ -1,8 +1,12 @@
-"""Reads CloudEvents, as a destination gets them, into what the ledger knows of."""
+"""Reads CloudEvents, as destinations get them, into arrivals of the ledger's items."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
+
+import orjson
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.contract.events import event_type
@@ -17,9 +21,22 @@ _DEVICE_EVENT = event_type("device", "event")
 _READING = event_type("reading")
 _READINGS = event_type("readings")
 
+_POLL_SECONDS = 0.05
+
+
+async def read_lines(file: Path) -> AsyncIterator[Mapping[str, Any]]:
+    """Yield each line of JSON that another process appends to ``file``; never ends."""
+    rest = b""
+    with file.open("rb") as lines:
+        while True:
+            *complete, rest = (rest + lines.read()).split(b"\n")
+            for line in complete:
+                yield orjson.loads(line)
+            await asyncio.sleep(_POLL_SECONDS)
+
 
 def arrivals_of(event: Mapping[str, Any], *, fresh: bool) -> Iterator[Arrival]:
-    """Yield what arrived with ``event``; nothing for what the lab's producers do not say themselves."""
+    """Yield the items that arrived with ``event``; none for events that the testbed's producers do not number."""
     data = event.get("data")
     marked = isinstance(data, dict) and data.get("possible_repeat") is True
     for item, at in _items(str(event["type"]), str(event.get("subject")), data):
@@ -40,16 +57,16 @@ def _items(kind: str, subject: str, data: Any) -> Iterator[tuple[Item, float | N
             moment = datetime.fromisoformat(reading["time"]).timestamp()
             yield Item(Priority.READING, data["device"], round(reading["value"])), round(moment, 3)
     elif kind == _READINGS:
-        yield from _pack(data)
+        yield from _read_pack(data)
 
 
-def _pack(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Item, float]]:
-    """Yield the readings of a SenML pack (RFC 8428), base fields resolved; a name is device and property joined."""
+def _read_pack(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Item, float]]:
+    """Yield the readings of a SenML pack (RFC 8428) with base fields resolved; names join device and property."""
     name = ""
     time = value = 0.0
     for record in records:
         name, time, value = record.get("bn", name), record.get("bt", time), record.get("bv", value)
-        device, said = split_names(f"{name}{record.get('n', '')}")
-        if said == LEVEL and "v" in record:
+        device, property_name = split_names(f"{name}{record.get('n', '')}")
+        if property_name == LEVEL and "v" in record:
             at = round(time + record.get("t", 0.0), 3)
             yield Item(Priority.READING, device, round(value + record["v"])), at

@@ -1,18 +1,20 @@
-r"""Lets another process command the lab: one line in, one line of JSON out, on 127.0.0.1.
+r"""A control port on 127.0.0.1 by which another process commands devices, proxies and machines.
 
-A line is a name, a command, and its arguments: ``leak-1 set true`` → ``{"ok":true,"value":null}``; a mistake →
-``{"ok":false,"error":"…"}``. The name ``lab`` and the command ``list`` say what is there. From Python: ``say``; from a
-shell: ``python -m process_cosmos_testbed say PORT leak-1 set true``.
+A request is a line with a name, a command and its arguments, a reply is a line of JSON: ``leak-1 set true`` →
+``{"ok":true,"value":null}``, or ``{"ok":false,"error":"…"}``. ``testbed list`` returns all names and commands.
+From Python: ``send_command``; from a shell: ``process-cosmos-testbed say PORT leak-1 set true``.
 """
 
 import asyncio
 import shlex
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import Any, Self
+from typing import Any
 
 import orjson
 
+from .processes import LOCAL
 from .proxy import FaultProxy
 from .virtual_devices.device import VirtualDevice
 from .virtual_devices.kinds import LeakSensor, TemperatureSensor, Valve
@@ -22,95 +24,77 @@ type Commands = Mapping[str, Command]
 
 
 class ControlError(Exception):
-    """The lab refused a command; the message says why."""
+    """A command was refused; the message has the reason."""
 
 
-class Control:
-    """Serves the commands of what it was given, by name; use it with ``async with``; ``port`` 0: any free one."""
+@asynccontextmanager
+async def controlled(served: Mapping[str, Commands], port: int = 0) -> AsyncIterator[int]:
+    """Serve commands by name inside the block on ``port`` (0: a free one); yield the port."""
+    commands = dict(served)
+    commands["testbed"] = {"list": lambda: {name: sorted(each) for name, each in commands.items()}}
 
-    def __init__(self, served: Mapping[str, Commands], port: int = 0) -> None:
-        """Take the commands by name."""
-        self._served = {**served, "lab": {"list": self._list}}
-        self.port = port
-        self._server: asyncio.Server | None = None
-
-    async def __aenter__(self) -> Self:
-        """Listen; ``port`` is known afterwards."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Listen no more."""
-        if self._server is not None:
-            self._server.close()
-            self._server.close_clients()
-            await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := await reader.readline():
-                writer.write(orjson.dumps(await self._answer(line.decode())) + b"\n")
+                writer.write(orjson.dumps(await _reply(commands, line.decode())) + b"\n")
                 await writer.drain()
         except OSError, asyncio.CancelledError:
-            pass  # the one who asked has gone, or the lab ends
+            pass  # the client has disconnected, or the block ends
         finally:
             writer.close()
 
-    async def _answer(self, line: str) -> Mapping[str, object]:
-        try:
-            name, command, *arguments = shlex.split(line)
-            answer = self._served[name][command](*(_argument(word) for word in arguments))
-            return {"ok": True, "value": await answer if isinstance(answer, Awaitable) else answer}
-        except KeyError as unknown:
-            return {"ok": False, "error": f"there is no {unknown}"}
-        except (TypeError, ValueError) as error:
-            return {"ok": False, "error": str(error)}
-
-    def _list(self) -> Mapping[str, list[str]]:
-        return {name: sorted(commands) for name, commands in self._served.items()}
+    server = await asyncio.start_server(serve, LOCAL, port)
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        server.close_clients()
+        await server.wait_closed()
 
 
-async def say(port: int, *words: str) -> Any:  # noqa: ANN401 - JSON
-    """Give one command to the lab on ``port``; return its value; raise ``ControlError``."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def _reply(served: Mapping[str, Commands], line: str) -> Mapping[str, object]:
+    try:
+        name, command, *arguments = shlex.split(line)
+        value = served[name][command](*(_argument(word) for word in arguments))
+        return {"ok": True, "value": await value if isinstance(value, Awaitable) else value}
+    except KeyError as unknown:
+        return {"ok": False, "error": f"there is no {unknown}"}
+    except (TypeError, ValueError) as error:
+        return {"ok": False, "error": str(error)}
+
+
+async def send_command(port: int, *words: str) -> Any:  # noqa: ANN401 - JSON
+    """Send one command to the control port; return its value; raise ``ControlError`` if it was refused."""
+    reader, writer = await asyncio.open_connection(LOCAL, port)
     try:
         writer.write(shlex.join(words).encode() + b"\n")
-        answer = orjson.loads(await reader.readline() or b'{"ok":false,"error":"the lab has gone"}')
+        reply = orjson.loads(await reader.readline() or b'{"ok":false,"error":"the process has ended"}')
     finally:
         writer.close()
         await writer.wait_closed()
-    if not answer["ok"]:
-        raise ControlError(answer["error"])
-    return answer["value"]
+    if not reply["ok"]:
+        raise ControlError(reply["error"])
+    return reply["value"]
 
 
-def device_commands(thing: VirtualDevice) -> Commands:
-    """Return what can be said to a VirtualDevice: ``values``, ``vanish``, and what its kind can do."""
-    commands: dict[str, Command] = {"values": lambda: thing.values, "vanish": thing.vanish}
-    match thing:
+def device_commands(device: VirtualDevice) -> Commands:
+    """Return the commands of a virtual device: ``values``, ``vanish``, and those of its kind."""
+    commands: dict[str, Command] = {"values": lambda: device.values, "vanish": device.vanish}
+    match device:
         case LeakSensor() | TemperatureSensor():
-            commands["set"] = thing.set
+            commands["set"] = device.set
         case Valve():
-            commands["commands"] = lambda: [asdict(command) for command in thing.commands]
+            commands["commands"] = lambda: [asdict(command) for command in device.commands]
         case _:
             pass
     return commands
 
 
 def proxy_commands(proxy: FaultProxy) -> Commands:
-    """Return what can be said to a proxy: its faults, ``heal``, ``counts``, ``port``."""
+    """Return the commands of a proxy: its faults, ``heal``, ``counts``, ``port``."""
+    names = ("latency", "loss", "bandwidth", "half_open", "stall", "blackhole", "swallow_replies", "refuse", "reset")
     return {
-        "latency": proxy.latency,
-        "loss": proxy.loss,
-        "bandwidth": proxy.bandwidth,
-        "half_open": proxy.half_open,
-        "stall": proxy.stall,
-        "blackhole": proxy.blackhole,
-        "swallow_replies": proxy.swallow_replies,
-        "refuse": proxy.refuse,
-        "reset": proxy.reset,
-        "heal": proxy.heal,
+        **{name: getattr(proxy, name) for name in (*names, "heal")},
         "counts": lambda: asdict(proxy.counts),
         "port": lambda: proxy.port,
     }

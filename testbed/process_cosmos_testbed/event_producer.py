@@ -1,4 +1,4 @@
-"""A local program that publishes into the outbox, and sends again, with the same id, what got no result."""
+"""A local program that publishes into the outbox, and sends again, with the same id, what has no result."""
 
 import asyncio
 import os
@@ -18,17 +18,17 @@ from process_cosmos_gateway.contract.session import Result
 
 from .ledger import Item, Ledger
 
-EVENT_TYPE = "lab.said.v1"
+EVENT_TYPE = "testbed.numbered.v1"
 _RETRY_SECONDS = 0.1
 _PATIENCE = 30.0
 _SUBJECTS = 4
 
 
 class EventProducer:
-    """Speaks over ``GET /ws/events``, about several subjects; of each subject and priority one event is on its way."""
+    """Publishes over ``GET /ws/events`` for several subjects; each subject and priority has one event in flight."""
 
     def __init__(self, url: str, token: str, ledger: Ledger) -> None:
-        """Publish to the gateway at ``url``; note everything in ``ledger``."""
+        """Publish to the gateway at ``url``; record everything in ``ledger``."""
         self._url = f"{url}/ws/events"
         self._headers = {"Authorization": f"Bearer {token}"}
         self._ledger = ledger
@@ -42,8 +42,8 @@ class EventProducer:
         self._numbers = dict.fromkeys(self._lines, 0)
         self._unsent: asyncio.Queue[tuple[Item, Publish]] = asyncio.Queue()
 
-    def say(self) -> None:
-        """Publish one more event about each subject and priority, as soon as it can go."""
+    def publish_all(self) -> None:
+        """Publish one more event for each subject and priority as soon as possible."""
         for (priority, subject), line in self._lines.items():
             number = self._numbers[priority, subject] = self._numbers[priority, subject] + 1
             event = self._ulids()
@@ -64,19 +64,19 @@ class EventProducer:
 
     @property
     def unanswered(self) -> bool:
-        """Whether something has no result yet."""
+        """Whether an event has no result yet."""
         return any(self._lines.values())
 
     async def run(self) -> None:
         """Keep a connection until cancelled."""
         async with aiohttp.ClientSession() as http:
             while True:
-                with suppress(aiohttp.ClientError, OSError, ExceptionGroup):
+                with suppress(aiohttp.ClientError, OSError):  # what has no result is sent again
                     await self._connect(http)
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _connect(self, http: aiohttp.ClientSession) -> None:
-        # The pairing line's fingerprint was held against the certificate; here nobody stands in between.
+        # The certificate was compared with the pairing line's fingerprint when Home Assistant was paired.
         async with http.ws_connect(self._url, headers=self._headers, ssl=False) as socket:
             self._unsent = asyncio.Queue()
             for line in filter(None, self._lines.values()):
@@ -105,7 +105,7 @@ class EventProducer:
             for document in orjson.loads(frame.data):
                 result = parse(Result, {name: value for name, value in document.items() if name != "type"})
                 if result.problem is not None:
-                    raise ConnectionResetError  # the disk failed: it is sent again, as all that has no result
+                    raise ConnectionResetError  # the disk failed: the event is sent again, as all without a result
                 item = sent.pop(result.id)
                 self._ledger.acknowledge(item, time.monotonic())
                 line = self._lines[item.priority, item.key]

@@ -1,4 +1,4 @@
-"""A disk that fails when told, and forgets what was not synced when its power is cut: an SQLite VFS over real files."""
+"""A disk that fails on command, and loses unsynced writes in a power cut: an SQLite VFS over real files."""
 
 import asyncio
 import os
@@ -16,17 +16,17 @@ import apsw
 from process_cosmos_gateway.options import MEGABYTE
 from process_cosmos_gateway.store.disk_reserve import free_bytes
 
-NAME = "lab-disk"
+NAME = "failing-disk"
 SECTOR = 512
-"""Bytes a disk writes whole or not at all."""
+"""Bytes that a disk writes completely or not at all."""
 
-_LAST_WORDS = 0.05
+_REPLY_SECONDS = 0.05
 _LATEST_CUT = 30
-"""Writes after which the power goes at the latest."""
+"""Writes after which the power is cut at the latest."""
 
 
 class DiskFault(StrEnum):
-    """How the disk fails: full, broken or read-only at writes, or at syncs."""
+    """How the disk fails: full, broken or read-only on writes, or broken on syncs."""
 
     FULL = "full"
     WRITE = "write"
@@ -44,7 +44,7 @@ _ERRORS: Mapping[DiskFault, Callable[[], apsw.Error]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    """A change of a file that was not synced: what stood there, what stands there now, and how long the file was."""
+    """An unsynced change of a file: the bytes before and after it, and the length of the file before."""
 
     offset: int
     before: bytes
@@ -54,24 +54,24 @@ class _Write:
 
 @dataclass(slots=True)
 class _Unsynced:
-    """A file on the disk: a descriptor of the lab's own (closing it would drop SQLite's locks), and its writes."""
+    """A file and its unsynced writes; the descriptor is never closed, since that would drop SQLite's locks."""
 
     descriptor: int
     writes: list[_Write] = field(default_factory=list)
 
-    def note(self, offset: int, after: bytes, until: int) -> None:
+    def record(self, offset: int, after: bytes, until: int) -> None:
         length = os.fstat(self.descriptor).st_size
         self.writes.append(_Write(offset, os.pread(self.descriptor, until - offset, offset), after, length))
 
     def forget(self, kept: str, random: Random) -> None:
-        """Bring the file back to its last sync, then keep ``torn`` parts of what came after it, or ``none``."""
+        """Restore the file as of its last sync; with ``torn`` keep random sectors of some later writes."""
         for write in reversed(self.writes):
             os.pwrite(self.descriptor, write.before, write.offset)
             os.ftruncate(self.descriptor, write.length)
         if kept == "torn":
             for write in random.sample(self.writes, random.randint(0, len(self.writes))):
                 for start, piece in _sectors(write.after):
-                    if random.random() < 0.7:  # noqa: PLR2004 - most sectors of a torn write are there
+                    if random.random() < 0.7:  # noqa: PLR2004 - most sectors of a torn write survive
                         os.pwrite(self.descriptor, piece, write.offset + start)
 
 
@@ -80,10 +80,10 @@ def _die() -> None:
 
 
 @dataclass(slots=True)
-class Disk:
-    """What all files of the VFS go through. Counts what was asked of it, and how often it ``failed``.
+class FailingDisk:
+    """The state shared by all files of the VFS; counts calls, and how many of them ``failed``.
 
-    ``looks``: how often somebody asked how much of it is free.
+    ``looks``: how often the free space was read.
     """
 
     writes: int = 0
@@ -101,30 +101,30 @@ class Disk:
     _until_dark: int = 0
 
     def fail(self, fault: str, after: int = 0, times: int = 1) -> None:
-        """Let ``after`` calls that could fail pass, then fail ``times`` of them (-1: until it is healed)."""
+        """Let ``after`` calls pass, then fail ``times`` calls (-1: until ``heal``)."""
         self.fault, self.passing, self.failing = DiskFault(fault), after, times
 
     def heal(self) -> None:
-        """Fail no more."""
+        """Stop failing any calls."""
         self.fault = None
 
     def set_free(self, megabytes: int) -> None:
-        """Claim that so many megabytes are free from now on; 0: what is free on the real disk."""
+        """Report ``megabytes`` as free from now on; 0: what is free on the real disk."""
         self.free = megabytes * MEGABYTE
 
     def free_bytes(self, folder: Path) -> int:
-        """Return how many bytes are free, as the lab says or as it is."""
+        """Return the free bytes, as set or as they are."""
         self.looks += 1
         return self.free or free_bytes(folder)
 
     def counts(self) -> Mapping[str, int]:
-        """Return how much was asked, and how often it failed."""
+        """Return the numbers of calls, and how many failed."""
         return {"writes": self.writes, "syncs": self.syncs, "failed": self.failed, "looks": self.looks}
 
     async def cut(self, kept: str, seed: int) -> int:
-        """Cut the power in the midst of one of the next commits: the process ends; return the writes not synced then.
+        """Cut the power during one of the next commits, which ends the process; return the number of unsynced writes.
 
-        ``kept`` of these: ``none``, or ``torn`` parts of some of them.
+        ``kept``: ``none`` of these writes, or ``torn`` parts of some.
         """
         random = Random(seed)  # noqa: S311 - a seed makes a run repeatable
         loop, unsynced = asyncio.get_running_loop(), asyncio.Future[int]()
@@ -134,31 +134,31 @@ class Disk:
             for file in self.files.values():
                 file.forget(kept, random)
             loop.call_soon_threadsafe(unsynced.set_result, count)
-            threading.Event().wait()  # with the lock: nothing is written any more
+            threading.Event().wait()  # holds the lock, so that nothing is written any more
 
         with self.lock:
             self._dark, self._until_dark = go_dark, random.randint(2, _LATEST_CUT)
         count = await unsynced
-        # The process has just the time for its last word to the lab.
-        loop.call_later(_LAST_WORDS, self.die)
+        # The process lives just long enough to send its reply.
+        loop.call_later(_REPLY_SECONDS, self.die)
         return count
 
     def opened(self, path: str) -> None:
-        """Follow the file at ``path``, which may be another one than before."""
+        """Track the file at ``path``, which may have replaced an earlier one."""
         with self.lock:
             known = self.files.get(path)
             if known is None or os.fstat(known.descriptor).st_ino != Path(path).stat().st_ino:
                 self.files[path] = _Unsynced(os.open(path, os.O_RDWR))
 
     def before_write(self, path: str, offset: int, data: bytes) -> None:
-        """Count and note a write; raise if it is to fail."""
+        """Count and record a write; raise if it must fail."""
         self.writes += 1
-        self._ask(DiskFault.FULL, DiskFault.WRITE, DiskFault.READ_ONLY)
+        self._fail_if_due(DiskFault.FULL, DiskFault.WRITE, DiskFault.READ_ONLY)
         if path in self.files:
-            self.files[path].note(offset, data, offset + len(data))
+            self.files[path].record(offset, data, offset + len(data))
 
     def after_write(self, path: str) -> None:
-        """Let the power go, if this is the moment: not at a temporary file of SQLite's, which no cut can harm."""
+        """Cut the power if it is due; not at SQLite's temporary files, which no cut can damage."""
         if path not in self.files:
             return
         self._until_dark -= 1
@@ -166,21 +166,21 @@ class Disk:
             self._dark()
 
     def before_truncate(self, path: str, length: int) -> None:
-        """Note that a file ends at ``length`` from now on."""
+        """Record that a file ends at ``length`` from now on."""
         if path in self.files:
-            self.files[path].note(length, b"", os.fstat(self.files[path].descriptor).st_size)
+            self.files[path].record(length, b"", os.fstat(self.files[path].descriptor).st_size)
 
     def before_sync(self) -> None:
-        """Count a sync; raise if it is to fail."""
+        """Count a sync; raise if it must fail."""
         self.syncs += 1
-        self._ask(DiskFault.SYNC)
+        self._fail_if_due(DiskFault.SYNC)
 
     def synced(self, path: str) -> None:
-        """Note that what was written survives."""
+        """Record that all writes of a file are durable."""
         if path in self.files:
             self.files[path].writes.clear()
 
-    def _ask(self, *faults: DiskFault) -> None:
+    def _fail_if_due(self, *faults: DiskFault) -> None:
         if self.fault not in faults or not self.failing:
             return
         if self.passing:
@@ -193,9 +193,9 @@ class Disk:
 
 
 class DiskVfs(apsw.VFS):
-    """SQLite's way to the machine's files by way of a ``Disk``; registered as ``NAME`` while it lives."""
+    """Passes SQLite's file access through a ``FailingDisk``; registered as ``NAME`` while it is referenced."""
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: FailingDisk) -> None:
         """Register the file system with SQLite."""
         self._disk = disk
         super().__init__(NAME, base="")
@@ -206,7 +206,7 @@ class DiskVfs(apsw.VFS):
 
 
 class _File(apsw.VFSFile):
-    def __init__(self, disk: Disk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+    def __init__(self, disk: FailingDisk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         self._disk = disk
         super().__init__("", name, flags)
         self._path = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
@@ -235,7 +235,7 @@ class _File(apsw.VFSFile):
 
 
 def edit_schema(database: Path, version: int) -> int:
-    """Write another schema version into a gateway's database that nobody has open; return the one before."""
+    """Write another schema version into the database of a stopped gateway; return the previous one."""
     connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         known = connection.execute("SELECT value FROM meta WHERE key = 'schema'").get

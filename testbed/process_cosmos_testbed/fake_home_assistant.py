@@ -1,4 +1,4 @@
-"""Home Assistant, played: hands alerts over as the integration does, and sends again what has no receipt."""
+"""A simulated Home Assistant: sends alerts as the integration does, and again what has no receipt."""
 
 import asyncio
 import os
@@ -46,7 +46,7 @@ _IN_FLIGHT = 16
 
 
 class _Record(NamedTuple):
-    """An alarm, and the moment it was recorded (monotonic): its wait begins there, not when it can be sent."""
+    """An urgent event, and the monotonic time it was recorded: its wait begins then, not when it can be sent."""
 
     item: Item
     at: float
@@ -54,14 +54,14 @@ class _Record(NamedTuple):
 
 
 class RequestFailedError(Exception):
-    """The gateway refused a request, or did not answer it."""
+    """The gateway refused a request, or did not reply to it."""
 
 
 class FakeHomeAssistant:
-    """One Home Assistant: keeps a session open, and whatever it has recorded goes over until it has a receipt."""
+    """One Home Assistant with an open session; everything it records is sent until it has a receipt."""
 
     def __init__(self, url: str, ledger: Ledger) -> None:
-        """Play for the gateway at ``url``."""
+        """Use the gateway at ``url``; record everything in ``ledger``."""
         self.url = url
         self.status: Status | None = None
         self.connected = asyncio.Event()
@@ -80,8 +80,8 @@ class FakeHomeAssistant:
         self._questions: deque[FromHomeAssistant] = deque()
 
     async def pair(self, line: OneTimeLine) -> None:
-        """Become the gateway's Home Assistant."""
-        body = orjson.dumps(PairingRequest(secret=line.secret, instance="lab"))
+        """Pair with the gateway."""
+        body = orjson.dumps(PairingRequest(secret=line.secret, instance="testbed"))
         pinned = aiohttp.Fingerprint(bytes.fromhex(line.sha256))
         async with aiohttp.ClientSession() as http, http.post(f"{line.url}/v1/pair", data=body, ssl=pinned) as reply:
             if reply.status != 200:  # noqa: PLR2004 - OK
@@ -94,11 +94,11 @@ class FakeHomeAssistant:
         return self._ulids()
 
     def raise_alert(self, alert: Ulid, text: str = "Water under the sink") -> None:
-        """Record a call about ``alert``, which opens or changes it; it is sent as soon as possible."""
+        """Record a call of ``alert``, which opens or updates it; it is sent as soon as possible."""
         number = self._counts[alert] = self._counts.get(alert, 0) + 1
         replica = Replica(
             id=alert,
-            group="automation.lab",
+            group="automation.testbed",
             state=AlertState.OPEN,
             revision=number,
             answers_from=1,
@@ -120,11 +120,11 @@ class FakeHomeAssistant:
 
     @property
     def unconfirmed(self) -> int:
-        """How much of what was recorded has no receipt."""
+        """The number of recorded calls without a receipt."""
         return len(self._log) - self._confirmed
 
     async def request(self, message: Any) -> None:  # noqa: ANN401 - any request with an id
-        """Ask the gateway for something; return when it is done; raise ``RequestFailedError``."""
+        """Send a request; return when it is done; raise ``RequestFailedError`` if it is refused."""
         outcome = self._requests[message.id] = asyncio.get_running_loop().create_future()
         self._questions.append(message)
         self._news.set()
@@ -142,7 +142,7 @@ class FakeHomeAssistant:
         """Keep a session open until cancelled; each one begins at the gateway's cursor."""
         async with aiohttp.ClientSession() as http:
             while True:
-                with suppress(aiohttp.ClientError, OSError, ExceptionGroup):
+                with suppress(aiohttp.ClientError, OSError):  # what has no receipt is sent again
                     await self._session(http)
                 self.connected.clear()
                 for record in self._log[self._confirmed : self._sent]:
@@ -152,10 +152,10 @@ class FakeHomeAssistant:
 
     async def _session(self, http: aiohttp.ClientSession) -> None:
         headers = {"Authorization": f"Bearer {self.token}"}
-        # The pairing line's fingerprint was held against the certificate; here nobody stands in between.
+        # The certificate was compared with the pairing line's fingerprint in ``pair``.
         async with http.ws_connect(f"{self.url}/ws", headers=headers, ssl=False, max_msg_size=0) as socket:
             hello = HomeAssistantHello(
-                schema=SCHEMA, min_schema=MIN_SCHEMA, version="lab", instance="lab", run=self._run
+                schema=SCHEMA, min_schema=MIN_SCHEMA, version="testbed", instance="testbed", run=self._run
             )
             await socket.send_bytes(encode(hello))
             greeting = await _next(socket)
@@ -177,8 +177,8 @@ class FakeHomeAssistant:
                     self._news.set()
                 case Status() as status:
                     self.status = status
-                case Result() as result if result.id in self._requests:
-                    self._requests[result.id].set_result(result)
+                case Result(id=id_) as result if id_ in self._requests and not self._requests[id_].done():
+                    self._requests[id_].set_result(result)
                 case Refused() as refused:
                     raise ConnectionResetError(refused.code)
                 case _:
@@ -210,7 +210,7 @@ class FakeHomeAssistant:
     def _confirm(self, number: int) -> None:
         now = time.monotonic()
         for record in self._log[self._confirmed : number]:
-            self._ledger.attempt(record.item, record.at)  # the books may have been closed meanwhile
+            self._ledger.attempt(record.item, record.at)  # the next round may have started meanwhile
             self._ledger.acknowledge(record.item, now)
             self.receipts += 1
         self._confirmed = max(self._confirmed, number)

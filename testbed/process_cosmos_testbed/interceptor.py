@@ -1,14 +1,13 @@
-"""Somebody between gateway and cloud endpoint who speaks HTTPS with both: replies can be changed, delayed and lost.
+"""An interceptor between gateway and cloud endpoint that speaks HTTPS with both: replies can be altered and lost.
 
-It shows the endpoint's own certificate, and a certificate of the site that it enrolled for. What it does not misbehave
-about goes to the endpoint and back byte for byte.
+It presents the endpoint's own certificate to the gateway, and a certificate of the site to the endpoint. Requests it
+does not misbehave about pass in both directions byte for byte.
 """
 
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -16,64 +15,60 @@ from aiohttp import web
 
 from process_cosmos_gateway.destinations.cloud import Credentials
 
+from .http_server import MisbehavingEndpoint, listening
 from .replies import Misbehave, cut, nothing
 
-_NOT_PASSED_ON = {"host", "content-length", "content-encoding", "transfer-encoding", "connection", "date", "server"}
+_HOP_BY_HOP = {"host", "content-length", "content-encoding", "transfer-encoding", "connection", "date", "server"}
 _EVENTS, _INBOX = "/v1/events", "/v1/inbox"
 
 
-@dataclass
-class Interceptor:
-    """``misbehave`` is asked about each batch, ``inbox`` about each poll. ``polls``: how many there were."""
+class Interceptor(MisbehavingEndpoint):
+    """``misbehave`` may answer each batch, ``inbox`` each poll of the inbox; ``polls`` counts these."""
 
-    far: str
-    http: aiohttp.ClientSession
-    port: int = 0
-    misbehave: Misbehave | None = None
-    inbox: Misbehave | None = None
-    misbehaviours: int = 0
-    polls: int = 0
-    polling: set[asyncio.Transport] = field(default_factory=set)
+    def __init__(self, far: str, http: aiohttp.ClientSession) -> None:
+        """Pass requests on to the endpoint at ``far`` through ``http``."""
+        super().__init__()
+        self.port = 0
+        self.inbox: Misbehave | None = None
+        self.polls = 0
+        self._far = far
+        self._http = http
+        self._polling: set[asyncio.Transport] = set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Pass a request on and its reply back, or do what it was told to do instead."""
+        """Pass a request on and its reply back, unless a misbehaviour answers it."""
         body = await request.read()
 
-        async def take() -> web.StreamResponse:
+        async def forward() -> web.StreamResponse:
             return await self.forward(request, body)
 
         if request.path == _INBOX:
             self.polls += 1
             if request.transport is not None:
-                self.polling = {each for each in self.polling if not each.is_closing()} | {request.transport}
+                self._polling = {each for each in self._polling if not each.is_closing()} | {request.transport}
         misbehave = {_EVENTS: self.misbehave, _INBOX: self.inbox}.get(request.path)
-        if misbehave is not None:
-            answer = await misbehave(request, body, take)
-            if answer is not None:
-                self.misbehaviours += 1
-                return answer
         try:
-            return await take()
+            return await self.answer(misbehave, request, body, forward)
         except aiohttp.ClientError, OSError:
             return await cut(request, body, nothing)
 
     def drop_polls(self) -> None:
-        """End the polls that wait, so that the next ones come at once."""
-        for transport in self.polling:
+        """End the waiting polls, so that the next ones come at once."""
+        for transport in self._polling:
             transport.abort()
 
     async def forward(self, request: web.Request, body: bytes) -> web.Response:
-        """Send ``body`` on in place of the request's own, and return the reply."""
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_PASSED_ON}
-        url = f"{self.far}{request.path_qs}"
-        async with self.http.request(request.method, url, headers=headers, data=body) as reply:
-            kept = {name: value for name, value in reply.headers.items() if name.lower() not in _NOT_PASSED_ON}
+        """Send ``body`` in place of the request's own body; return the endpoint's reply."""
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
+        url = f"{self._far}{request.path_qs}"
+        async with self._http.request(request.method, url, headers=headers, data=body) as reply:
+            kept = {name: value for name, value in reply.headers.items() if name.lower() not in _HOP_BY_HOP}
             return web.Response(status=reply.status, body=await reply.read(), headers=kept)
 
 
 @asynccontextmanager
 async def intercepting(cloud: Path, far: str, credentials: Credentials) -> AsyncIterator[Interceptor]:
-    """Stand in front of the endpoint at ``far`` whose data is in ``cloud``, on a free port of 127.0.0.1."""
+    """Listen inside the block in front of the endpoint at ``far``, whose data is in ``cloud``."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(cloud / "server.pem")
     server.load_verify_locations(cadata=credentials.ca)
@@ -83,11 +78,5 @@ async def intercepting(cloud: Path, far: str, credentials: Credentials) -> Async
         interceptor = Interceptor(far, http)
         app = web.Application(client_max_size=64 << 20)
         app.router.add_route("*", "/{path:.*}", interceptor.handle)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server).start()
-            interceptor.port = runner.addresses[0][1]
+        async with listening(app, tls=server) as interceptor.port:
             yield interceptor
-        finally:
-            await runner.cleanup()

@@ -1,49 +1,49 @@
-"""What was sent, what was acknowledged to those who sent it, what arrived; and what follows from that."""
+"""The ledger: what was sent, what its sender was told is safe, and what arrived where."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from process_cosmos_gateway.contract.destinations import Priority
 
-MOST_IN_COMMIT = 500
-"""Messages of devices the gateway stores in one commit: so many may be repeated, marked, for each broken connection."""
-
 LONGEST_WAY = 30.0
 """Seconds a reading may wait at the broker for a gateway that is down or slow."""
 
-
 UNNUMBERED = 0
-"""Stands for the number of what arrives without one: things alike, of which each new event is one more."""
+"""The number of arrivals without one: equal items, of which each new event counts as one more."""
 
 
 class Item(NamedTuple):
-    """One thing a producer said: its number counts within ``key`` (an alert or a device) and priority.
+    """One item that a producer sends: its number counts within ``key`` (an alert or a device) and priority.
 
-    Greetings, which nobody judges, have numbers below 0.
+    Greetings, which are not judged, have numbers below 0.
     """
 
     priority: Priority
     key: str
     number: int
 
+    def __str__(self) -> str:
+        """Return the item as reports show it."""
+        return f"{self.priority} {self.key} #{self.number}"
+
 
 @dataclass(slots=True)
 class Attempt:
-    """How sending went. Times are monotonic; ``doubted``: a connection ended before the acknowledgement came.
+    """How sending an item went. Times are monotonic.
 
-    ``sent_at``: when it was to be sent, however long it then waited for its connection.
+    ``sent_at``: when it was due, however long it then waited for its connection. ``doubted``: a connection ended before
+    its acknowledgement came. ``arrived_at``: at the first destination that reports times.
     """
 
     sent_at: float
     acknowledged_at: float | None = None
     doubted: bool = False
     arrived_at: float | None = None
-    """At the first destination that says when."""
 
     def waited(self, now: float) -> float:
-        """Return the seconds until the acknowledgement; until ``now`` where none came."""
+        """Return the seconds until the acknowledgement, or until ``now`` if there is none."""
         return (now if self.acknowledged_at is None else self.acknowledged_at) - self.sent_at
 
 
@@ -51,7 +51,7 @@ class Attempt:
 class Arrival:
     """An item reached a destination in the event ``event``; ``at``: the item's own time, where it has one.
 
-    ``fresh``: the destination took the event as new. ``marked``: the event says that it may be a repeat.
+    ``fresh``: the destination accepted the event as new. ``marked``: the event says that it may be a repeat.
     """
 
     item: Item
@@ -61,66 +61,48 @@ class Arrival:
     marked: bool = False
 
 
-@dataclass(slots=True, kw_only=True)
-class Row:
-    """A priority's result. ``lost``: acknowledged, arrived nowhere or not everywhere, and beyond the stated bound."""
-
-    priority: Priority
-    ok: int = 0
-    lost: int = 0
-    lost_within_bound: int = 0
-    recovered: int = 0
-    unknown: int = 0
-    unexpected: int = 0
-    duplicate_effects: int = 0
-    order_violations: int = 0
-    dropped_counted: int = 0
-    repeats_absorbed: int = 0
-    marked_repeats: int = 0
-
-
 @dataclass(slots=True)
 class Ledger:
-    """Takes notes while a fault is played, then judges. It never asks the gateway anything."""
+    """Records of one run after the other. It never asks the gateway anything; ``judge.py`` judges it."""
 
     bound: float
-    """Seconds: measurements acknowledged so shortly before a cut may be lost."""
+    """Seconds: readings acknowledged so shortly before a cut may be lost."""
     attempts: dict[Item, Attempt] = field(default_factory=dict)
     times: dict[Item, float] = field(default_factory=dict)
-    """The time of a reading, as its device said."""
+    """The time of each reading, as its device reported it."""
     arrivals: dict[str, list[Arrival]] = field(default_factory=lambda: defaultdict(list))
     alike: dict[tuple[str, str], dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
-    """By destination and key: the numbers of events that arrived without one."""
+    """By destination and key: the numbers assigned to events that arrived without one."""
     there: dict[str, set[Item]] = field(default_factory=lambda: defaultdict(set))
     cuts: list[float] = field(default_factory=list)
-    """When a gateway was killed or its machine cut off."""
+    """When a gateway was killed or lost its power."""
     broken: int = 0
-    """How often a gateway's connection to the broker has ended, by a kill too."""
+    """How often a gateway's connection to the broker has ended, also by a kill."""
     rewound: bool = False
-    """A store was damaged or copied: it may not know what was sent, and readings come again, in another pack."""
+    """Whether a store was damaged or copied: it may not know what was sent, and sends readings in other batches."""
     refused: set[Item] = field(default_factory=set)
-    """What a destination has refused for good: it comes when a person sends it again, whatever came meanwhile."""
+    """Items that a destination has rejected: they arrive late, when a person sends them again."""
     forgiven: set[Item] = field(default_factory=set)
-    """Attempts of earlier faults: not judged again."""
+    """Items of earlier runs, which are not judged again."""
 
     def attempt(self, item: Item, now: float, at: float | None = None) -> None:
-        """Note that ``item`` is to be sent, the first time; ``at``: a reading's own time."""
+        """Record that ``item`` is due, unless that is recorded; ``at``: a reading's own time."""
         self.attempts.setdefault(item, Attempt(now))
         if at is not None:
             self.times[item] = at
 
     def acknowledge(self, item: Item, now: float) -> None:
-        """Note that the one who sent it has been told that it is safe."""
+        """Record that the sender of ``item`` was told that it is safe."""
         attempt = self.attempts[item]
         attempt.acknowledged_at = attempt.acknowledged_at or now
 
     def doubt(self, item: Item) -> None:
-        """Note that the one who sent it cannot know."""
+        """Record that the sender of ``item`` cannot know whether it is safe."""
         if self.attempts[item].acknowledged_at is None:
             self.attempts[item].doubted = True
 
     def arrive(self, destination: str, arrival: Arrival, now: float | None = None) -> None:
-        """Note that ``destination`` got something; greetings are not judged."""
+        """Record an arrival; greetings count as known and are not judged."""
         if arrival.item.number == UNNUMBERED:
             known = self.alike[destination, arrival.item.key]
             number = known.setdefault(arrival.event, len(known) + 1)
@@ -133,7 +115,7 @@ class Ledger:
             attempt.arrived_at = attempt.arrived_at or now
 
     def start_next_round(self) -> None:
-        """Begin the next fault: what was noted so far counts as known, and is not judged again."""
+        """Begin the next run: what was recorded so far counts as known, and is not judged again."""
         self.forgiven |= self.attempts.keys()
         self.attempts.clear()
         self.arrivals.clear()
@@ -142,99 +124,54 @@ class Ledger:
         self.rewound = False
 
     def slowest(self, priority: Priority) -> float:
-        """Return the longest an item of ``priority`` took to its first destination, in seconds."""
-        arrived = [
-            (attempt.arrived_at, attempt.sent_at)
-            for item, attempt in self.attempts.items()
-            if item.priority is priority
-        ]
-        return max((arrived_at - sent_at for arrived_at, sent_at in arrived if arrived_at is not None), default=0.0)
+        """Return the longest time from due to the first destination for ``priority``, in seconds."""
+        attempts = [attempt for item, attempt in self.attempts.items() if item.priority is priority]
+        return max((each.arrived_at - each.sent_at for each in attempts if each.arrived_at is not None), default=0.0)
 
     def sent(self, priority: Priority, since: float, until: float) -> Sequence[Attempt]:
-        """Return what was to be sent of ``priority`` between two moments."""
+        """Return the attempts of ``priority`` that were due between two moments."""
         return [
             attempt
             for item, attempt in self.attempts.items()
             if item.priority is priority and since <= attempt.sent_at < until
         ]
 
+    def missing_at(self, destination: str) -> Sequence[Item]:
+        """Return the items that were acknowledged and have not arrived at ``destination``."""
+        there = self.there[destination]
+        return [
+            item for item, attempt in self.attempts.items() if attempt.acknowledged_at is not None and item not in there
+        ]
+
     def missing(self, destinations: Collection[str]) -> Mapping[Priority, Sequence[Item]]:
-        """Return what was acknowledged and is not yet at every one of ``destinations``."""
+        """Return by priority the items that were acknowledged and have not arrived at all of ``destinations``."""
         missing: dict[Priority, list[Item]] = {priority: [] for priority in Priority}
-        for item, attempt in self.attempts.items():
-            if attempt.acknowledged_at is not None and not self._is_everywhere(item, destinations):
-                missing[item.priority].append(item)
+        for item in dict.fromkeys(item for name in destinations for item in self.missing_at(name)):
+            missing[item.priority].append(item)
         return missing
 
-    def may_be_lost(self, item: Item) -> bool:
-        """Say whether it is a reading that the gateway may have had for less than the bound before a cut.
+    def is_everywhere(self, item: Item, destinations: Collection[str]) -> bool:
+        """Return whether ``item`` has arrived at all of ``destinations``."""
+        return all(item in self.there[name] for name in destinations)
 
-        The broker has confirmed it to the device, and keeps it while the gateway is down or slow: it may have come
-        later, unless something the device said after it was on disk before the cut, which takes it along.
+    def may_be_lost(self, item: Item) -> bool:
+        """Return whether ``item`` is a reading that the gateway may have had for less than the bound before a cut.
+
+        The broker acknowledges a reading to the device and queues it while the gateway is down or slow, so that the
+        gateway may have received it later; but not if an event that the device sent after it had arrived before the
+        cut, since one commit contains both.
         """
         acknowledged = self.attempts[item].acknowledged_at or 0.0
         return item.priority is Priority.READING and any(
             cut - self.bound <= acknowledged <= cut
-            or (cut - LONGEST_WAY <= acknowledged <= cut and not self._heard(item.key, acknowledged, cut))
+            or (cut - LONGEST_WAY <= acknowledged <= cut and not self._arrived_between(item.key, acknowledged, cut))
             for cut in self.cuts
         )
 
-    def _heard(self, key: str, since: float, until: float) -> bool:
+    def _arrived_between(self, key: str, since: float, until: float) -> bool:
         changes = (
             attempt for item, attempt in self.attempts.items() if item.key == key and item.priority is Priority.CHANGE
         )
         return any(
             each.sent_at >= since and each.arrived_at is not None and each.arrived_at < until for each in changes
         )
-
-    def judge(self, destinations: Collection[str], dropped: Mapping[Priority, int]) -> Sequence[Row]:
-        """Weigh what was sent against what arrived at each of ``destinations``; ``dropped``: as the gateway counted."""
-        rows = {priority: Row(priority=priority) for priority in Priority}
-        for item, attempt in self.attempts.items():
-            row, sure = rows[item.priority], attempt.acknowledged_at is not None and not attempt.doubted
-            arrived = self._is_everywhere(item, destinations)
-            row.ok += arrived and sure
-            row.recovered += arrived and not sure
-            row.unknown += not arrived and attempt.acknowledged_at is None
-        for priority, missing in self.missing(destinations).items():
-            self._weigh_missing(rows[priority], missing, dropped.get(priority, 0))
-        for name in destinations:
-            self._judge_destination(rows, self.arrivals[name])
-        return tuple(rows.values())
-
-    def _is_everywhere(self, item: Item, destinations: Collection[str]) -> bool:
-        return all(item in self.there[name] for name in destinations)
-
-    def _weigh_missing(self, row: Row, missing: Collection[Item], dropped: int) -> None:
-        within = sum(map(self.may_be_lost, missing))
-        row.lost_within_bound = within
-        row.dropped_counted = min(dropped, len(missing) - within)
-        row.lost = len(missing) - within - row.dropped_counted
-
-    def _judge_destination(self, rows: Mapping[Priority, Row], arrivals: Iterable[Arrival]) -> None:
-        first: dict[Item, Arrival] = {}
-        marked = 0
-        highest: dict[tuple[Priority, str], int] = {}
-        for arrival in arrivals:
-            item, row = arrival.item, rows[arrival.item.priority]
-            if item in self.forgiven:
-                continue
-            if not arrival.fresh or (self.rewound and self._is_known_reading(arrival, first)):
-                row.repeats_absorbed += 1
-            elif item not in self.attempts or arrival.at != self.times.get(item):
-                row.unexpected += 1
-            elif item in first:
-                marked += arrival.marked
-                is_marked = arrival.marked and marked <= self.broken * MOST_IN_COMMIT
-                row.marked_repeats += is_marked
-                row.duplicate_effects += not is_marked
-            else:
-                first[item] = arrival
-                line = (item.priority, item.key)
-                row.order_violations += item.number < highest.get(line, -1) and item not in self.refused
-                highest[line] = max(highest.get(line, -1), item.number)
-
-    def _is_known_reading(self, arrival: Arrival, first: Mapping[Item, Arrival]) -> bool:
-        """Say whether it is a reading a destination has: whose device, property, time and value it knows it merges."""
-        known = first.get(arrival.item)
-        return arrival.item.priority is Priority.READING and known is not None and known.at == arrival.at

@@ -1,7 +1,7 @@
-"""Plays other people's brokers: passes MQTT packets on to a real broker, and changes what such a broker does otherwise.
+"""Simulates other brokers: forwards MQTT packets to a real broker, and changes what such a broker does differently.
 
-``manners`` says how it behaves to connections from now on; ``counts`` says what it did, so that a test can prove it.
-Everything is called from the event loop it runs on.
+``manners`` apply to new connections; ``counts`` proves what took effect. All methods are called from the event loop of
+the proxy.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ _QOS_NOT_SUPPORTED = 0x9B
 _SERVER_KEEP_ALIVE = 0x13
 _MAXIMUM_QOS = 0x24
 _PATIENCE = 1.5
-"""A broker waits for so many times the keep-alive (MQTT 5.0, section 3.1.2.10)."""
+"""The multiple of the keep-alive after which a broker closes a connection (MQTT 5.0, section 3.1.2.10)."""
 
 
 class Reaction(StrEnum):
-    """What it does with a packet it does not like."""
+    """The reaction to an unsupported packet."""
 
     NONE = "none"
     HANG_UP = "hang_up"
@@ -32,12 +32,12 @@ class Reaction(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manners:
-    """How a broker behaves.
+    """The behaviour of a broker.
 
-    ``to_5``: to a CONNECT of MQTT 5. ``to_sys``: to subscriptions below ``$SYS``. ``denied``: beginning of the topics
-    that may be neither published nor subscribed to. ``lost``: beginning of those a SUBSCRIBE of which gets no answer.
-    ``keep_alive``: seconds it tells and enforces (MQTT 5). ``max_qos``: told with MQTT 5, and enforced. ``garbage``:
-    what it sends after each CONNACK.
+    ``to_5``: to a CONNECT of MQTT 5. ``to_sys``: to subscriptions below ``$SYS``. ``denied``: the beginning of topics
+    that may be neither published nor subscribed to. ``lost``: the beginning of topics whose SUBSCRIBE gets no reply.
+    ``keep_alive``: seconds that it announces and enforces (MQTT 5). ``max_qos``: announced with MQTT 5, and enforced.
+    ``garbage``: bytes that it sends after each CONNACK.
     """
 
     to_5: Reaction = Reaction.NONE
@@ -51,18 +51,18 @@ class Manners:
 
 @dataclass(slots=True)
 class Packet:
-    """One MQTT packet: its first byte, and all that follows the remaining length."""
+    """One MQTT packet: its first byte, and everything after the remaining length."""
 
     first: int
     body: bytes
 
     @property
     def kind(self) -> int:
-        """Which packet it is."""
+        """The control packet type."""
         return self.first >> 4
 
     def encoded(self) -> bytes:
-        """Return it as it goes over the wire: first byte, remaining length (variable byte integer), body."""
+        """Return the packet as sent: first byte, remaining length (variable byte integer), body."""
         return bytes((self.first,)) + _varint(len(self.body)) + self.body
 
 
@@ -72,14 +72,14 @@ class _HangUpError(Exception):
 
 @dataclass(eq=False)
 class MqttProxy:
-    """Listens on a free port of 127.0.0.1 and passes packets on to the broker at ``far_port``."""
+    """Listens on a free port of 127.0.0.1 and forwards packets to the broker at ``far_port``."""
 
     far_port: int
     manners: Manners = field(default_factory=Manners)
     counts: Counter[str] = field(default_factory=Counter)
     port: int = 0
     given: set[int] = field(default_factory=set)
-    """Hashes of the messages with an id that the broker gave to clients, of id, topic and payload together."""
+    """Hashes of id, topic and payload of the messages that the broker sent with an id."""
 
     async def __aenter__(self) -> Self:
         """Start to listen; ``port`` is known afterwards."""
@@ -94,7 +94,7 @@ class MqttProxy:
         await self.reset()
 
     async def reset(self) -> None:
-        """End the connections there are; new ones get the manners of now."""
+        """End all connections; new ones get the present manners."""
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -113,7 +113,7 @@ class MqttProxy:
                 group.create_task(client.pass_down())
                 group.create_task(client.watch())
         except* OSError, EOFError, _HangUpError, asyncio.CancelledError:
-            pass  # one side has ended, or we have
+            pass  # a side has ended the connection, or the proxy stops
         finally:
             self._tasks.discard(task)
             for side in (writer, far_writer):
@@ -123,7 +123,7 @@ class MqttProxy:
 
 @dataclass(eq=False)
 class _Client:
-    """One client's connection, and the one to the broker behind it."""
+    """One client's connection, and its connection to the broker."""
 
     manners: Manners
     counts: Counter[str]
@@ -137,7 +137,7 @@ class _Client:
     refused: dict[bytes, list[int]] = field(default_factory=dict)
 
     async def pass_up(self) -> None:
-        """Pass on what the client says."""
+        """Forward the client's packets."""
         while True:
             packet = await read_packet(self.reader)
             self.heard_at = asyncio.get_running_loop().time()
@@ -146,7 +146,7 @@ class _Client:
                 await self.far_writer.drain()
 
     async def pass_down(self) -> None:
-        """Pass on what the broker says."""
+        """Forward the broker's packets."""
         while True:
             packet = await read_packet(self.far_reader)
             self.writer.write(self._changed_down(packet).encoded())
@@ -156,7 +156,7 @@ class _Client:
             await self.writer.drain()
 
     async def watch(self) -> None:
-        """End the connection of a client that does not obey the keep-alive."""
+        """End the connection of a client that violates the keep-alive."""
         seconds = self.manners.keep_alive
         loop = asyncio.get_running_loop()
         self.heard_at = loop.time()
@@ -168,7 +168,7 @@ class _Client:
         await loop.create_future()
 
     def _changed_up(self, packet: Packet) -> Packet | None:
-        """Return what is passed on; None: nothing."""
+        """Return the packet to forward, or None."""
         if packet.kind == CONNECT:
             self.is_5 = packet.body[2 + int.from_bytes(packet.body[:2])] == _V5
             self.counts["connects_5" if self.is_5 else "connects_311"] += 1
@@ -203,7 +203,7 @@ class _Client:
         return packet
 
     def _subscribed(self, packet: Packet) -> Packet | None:
-        """Let a denied filter become one that nothing matches, and remember to say so in the SUBACK."""
+        """Replace denied filters by ones that match nothing, and remember to refuse them in the SUBACK."""
         body, at = bytearray(packet.body), 2
         if self.is_5:
             length, size = _read_varint(packet.body, at)
@@ -277,7 +277,7 @@ def _varint(number: int) -> bytes:
 
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number that begins at ``at``, and how many bytes it takes."""
+    """Return the number that begins at ``at``, and its length in bytes."""
     number = size = 0
     while True:
         byte = data[at + size]

@@ -1,63 +1,122 @@
-"""Processes: started, watched, frozen, stopped and killed, each with a log of its own."""
+"""Managed processes: started, watched, frozen, stopped and killed, each with a log file of its own."""
 
 import asyncio
 import os
 import secrets
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+import ssl
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import ExitStack, suppress
+from functools import cache
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any, Never, Self, overload
+
+import aiohttp
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parents[2]
+"""The repository, if the package is installed from a checkout."""
+
+LOCAL = "127.0.0.1"
 
 _PORTS = range(10_000, 32_768)
-"""Below those that systems give to connections."""
+"""Below the ports that systems assign to outgoing connections."""
+
+_PEAK = "5"
+"""Written to ``clear_refs`` it sets VmHWM to what is resident now (proc_pid_clear_refs(5))."""
 
 TAIL = 30
-"""Lines of a guilty log that a failure shows."""
+"""Lines of a process's log that its failure shows."""
 
 
 class ProcessFailedError(Exception):
     """A process did not do what it must; the message ends with the tail of its log."""
 
 
+class EndedEarlyError(Exception):
+    """A background task or a managed process ended before the work that needs it; the message has its own error."""
+
+
 def free_ports(number: int) -> list[int]:
-    """Return different ports of 127.0.0.1 that nobody has now, nor is given for a connection while a part is down."""
+    """Return different free ports of 127.0.0.1 that no outgoing connection is assigned while a process is down."""
     ports: list[int] = []
     with ExitStack() as stack:
         while len(ports) < number:
             listener = stack.enter_context(socket.socket())
             with suppress(OSError):
-                listener.bind(("127.0.0.1", secrets.choice(_PORTS)))
+                listener.bind((LOCAL, secrets.choice(_PORTS)))
                 ports.append(listener.getsockname()[1])
     return ports
 
 
-async def accepts(port: int) -> bool | None:
-    """Return True when somebody listens on ``port`` of 127.0.0.1, else None."""
+def free_port() -> int:
+    """Return one free port of 127.0.0.1."""
+    return free_ports(1)[0]
+
+
+async def accepts(port: int) -> bool:
+    """Return whether a process listens on ``port`` of 127.0.0.1."""
     with suppress(OSError):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        _, writer = await asyncio.open_connection(LOCAL, port)
         writer.close()
         return True
-    return None
+    return False
 
 
-async def until(condition: Callable[[], object], what: str, limit: float = 40, every: float = 0.002) -> None:
-    """Return when ``condition`` holds; raise ``TimeoutError`` with ``what`` was waited for."""
+async def serves(url: str) -> bool:
+    """Return whether ``url`` is answered with 200, by a server with any certificate."""
+    try:
+        async with aiohttp.ClientSession() as http, http.get(url, ssl=any_certificate()) as response:
+            return response.status == HTTPStatus.OK
+    except aiohttp.ClientError, OSError:
+        return False
+
+
+@cache
+def any_certificate() -> ssl.SSLContext:
+    """Return a TLS context of a client that does not verify its server."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@overload
+async def until[T](
+    probe: Callable[[], Coroutine[Any, Any, T | None]], what: str, limit: float = 60, *, every: float = 0.02
+) -> T: ...
+
+
+@overload
+async def until[T](probe: Callable[[], T | None], what: str, limit: float = 60, *, every: float = 0.02) -> T: ...
+
+
+async def until(probe: Callable[[], Any], what: str, limit: float = 60, *, every: float = 0.02) -> Any:
+    """Return the first true answer of ``probe``; raise ``TimeoutError`` naming ``what`` after ``limit`` seconds."""
     try:
         async with asyncio.timeout(limit):
-            while not condition():  # noqa: ASYNC110 - the condition may be about anything
+            while True:
+                found = probe()
+                if answer := await found if isinstance(found, Awaitable) else found:
+                    return answer
                 await asyncio.sleep(every)
     except TimeoutError as error:
         raise TimeoutError(f"no {what} within {limit:.0f} s") from error
 
 
 class ManagedProcess:
-    """One process and its log; it may be started again after it ended."""
+    """One process and its log ``folder``/``name``.log, which continues across restarts."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        """Write everything the process says to ``folder``/``name``.log, across restarts."""
+        """Prepare the process without starting it."""
         self.name = name
+        self.folder = folder
         self.log = folder / f"{name}.log"
+        self.may_end = True
+        """Whether an end of the process is expected: always before it is ready, and after ``stop`` or ``kill``."""
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -67,40 +126,57 @@ class ManagedProcess:
 
     @property
     def pid(self) -> int:
-        """The process's number, for as long as it runs."""
+        """The id of the newest process."""
         if self._process is None:
             raise self.failure("was never started")
         return self._process.pid
 
-    async def start(self, *command: str | Path, environment: Mapping[str, str] | None = None) -> None:
-        """Start ``command`` in a group of its own: a Ctrl-C reaches its starter alone, which stops its parts in order.
+    async def launch(
+        self, *command: str | Path, environment: Mapping[str, str] | None = None, output: Path | None = None
+    ) -> None:
+        """Start ``command`` in a process group of its own, so that Ctrl-C reaches only the program that manages it.
 
-        ``environment``: all of it; None: this process's own, without what would configure a gateway.
+        ``environment``: all variables; None: those of this process without any that configure a gateway.
+        ``output``: the file for standard output; by default the log, which always gets standard error.
         """
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, (output or self.log).open("ab") as printed:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
+                stdout=printed,
                 stderr=log,
                 env=environment or _environment(),
                 process_group=0,
             )
 
-    async def until[T](self, probe: Callable[[], Awaitable[T | None]], what: str, limit: float = 60) -> T:
-        """Return the first answer of ``probe`` that is not None; raise if the process ends or time runs out."""
+    async def until_ready(self, probe: Callable[[], Coroutine[Any, Any, object]], what: str, limit: float = 60) -> None:
+        """Return when ``probe`` is true; raise if the process ends or ``limit`` seconds pass before.
+
+        From then on the end of the process is an error for ``watch``, until ``stop`` or ``kill``.
+        """
+
+        async def is_ready() -> bool:
+            if await probe():
+                return True
+            self._must_run(f"ended before it reached {what}")
+            return False
+
         try:
-            async with asyncio.timeout(limit):
-                while (answer := await probe()) is None:
-                    if not self.running:
-                        raise self.failure(f"ended before it reached {what}")
-                    await asyncio.sleep(0.02)
+            await until(is_ready, what, limit)
         except TimeoutError as error:
             raise self.failure(f"did not reach {what} within {limit:.0f} s") from error
-        return answer
+        self.may_end = False
+
+    async def watch(self) -> Never:
+        """Raise when the process ends although neither ``stop`` nor ``kill`` was called."""
+        while True:
+            if not self.may_end:
+                self._must_run("ended by itself")
+            await asyncio.sleep(0.1)
 
     async def wait(self, limit: float) -> int:
         """Wait until the process has ended; return its exit code."""
+        self.may_end = True
         if self._process is None:
             return 0
         try:
@@ -109,16 +185,18 @@ class ManagedProcess:
         except TimeoutError as error:
             raise self.failure(f"did not end within {limit:.0f} s") from error
 
-    async def stop(self, limit: float = 20) -> None:
-        """Ask the process to end; kill it if it does not within ``limit`` seconds."""
+    async def stop(self, limit: float = 20) -> int:
+        """Send SIGTERM; kill the process if it does not end within ``limit`` seconds. Return its exit code."""
+        self.may_end = True
         self.signal(signal.SIGTERM)
         try:
-            await self.wait(limit)
+            return await self.wait(limit)
         except ProcessFailedError:
-            await self.kill()
+            return await self.kill()
 
     async def kill(self) -> int:
-        """``kill -9``: nothing in the process gets a chance to finish. Return its exit code."""
+        """Send SIGKILL; return the exit code."""
+        self.may_end = True
         self.signal(signal.SIGKILL)
         return await self.wait(10)
 
@@ -128,16 +206,72 @@ class ManagedProcess:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
+    def megabytes(self, figure: str = "VmRSS") -> float:
+        """Return the resident memory (``VmHWM``: its peak) in megabytes of 1e6 bytes, from /proc/PID/status."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(f"{figure}:"):
+                return round(int(line.split()[1]) * 1024 / 1e6, 1)
+        raise self.failure("has ended")
+
+    def forget_peak(self) -> None:
+        """Reset the peak of the resident memory to its present size."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text(_PEAK)
+
     def failure(self, sentence: str) -> ProcessFailedError:
-        """Return the error that says ``sentence`` of this part, with the end of its log."""
+        """Return the error that says ``sentence`` of this process, with the end of its log."""
         lines = self.log.read_text(errors="replace").splitlines()[-TAIL:] if self.log.exists() else []
         return ProcessFailedError("\n".join([f"{self.name} {sentence}; the end of {self.log}:", *lines]))
 
+    def _must_run(self, sentence: str) -> None:
+        if not self.running:
+            raise self.failure(sentence)
+
+
+class Background:
+    """Tasks and processes that must outlive the work that needs them; an ``async with`` block is their lifetime."""
+
+    def __init__(self) -> None:
+        """Begin without tasks."""
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> Self:
+        """Return itself: tasks are added inside the block."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Cancel all tasks and wait for their end."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def add(self, name: str, work: Coroutine[Any, Any, object]) -> None:
+        """Run ``work`` until the block ends."""
+        self._tasks.add(asyncio.create_task(work, name=name))
+
+    def watch(self, *processes: ManagedProcess) -> None:
+        """Treat the unexpected end of a process as the end of a task."""
+        for process in processes:
+            self.add(process.name, process.watch())
+
+    async def beside[T](self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of ``work``; cancel it and raise ``EndedEarlyError`` if a background task ends first."""
+        task = asyncio.create_task(work)
+        try:
+            done, _ = await asyncio.wait({task, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        for ended in done - {task}:
+            error = ended.exception()
+            raise EndedEarlyError(f"{ended.get_name()} ended early: {error or 'it returned'}") from error
+        return task.result()
+
 
 async def run_once(*command: str | Path, log: Path | None = None, limit: float = 30) -> str:
-    """Run ``command`` to its end and return what it printed; raise with its complaints if it failed.
+    """Run ``command`` to its end and return what it printed, stripped; raise with its standard error if it failed.
 
-    ``log``: a file for its complaints, also if it did not fail.
+    ``log``: a file to which standard error is appended in any case.
     """
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
@@ -145,20 +279,20 @@ async def run_once(*command: str | Path, log: Path | None = None, limit: float =
     )
     try:
         async with asyncio.timeout(limit):
-            output, complaints = await process.communicate()
+            output, errors = await process.communicate()
     except TimeoutError as error:
         process.kill()
         await process.communicate()
         raise ProcessFailedError(f"{command[0]} did not end within {limit:.0f} s") from error
     if log is not None:
         with log.open("ab") as file:
-            file.write(complaints)
+            file.write(errors)
     if process.returncode:
-        raise ProcessFailedError(f"{' '.join(map(str, command[:2]))} ended {process.returncode}: {complaints.decode()}")
-    return output.decode()
+        raise ProcessFailedError(f"{' '.join(map(str, command[:2]))} ended {process.returncode}: {errors.decode()}")
+    return output.decode().strip()
 
 
 def _environment() -> dict[str, str]:
-    """Return this process's environment without what would configure a gateway: the lab's have files of their own."""
+    """Return this process's environment without variables that configure a gateway: it has an options file."""
     ours = ("PROCESS_COSMOS_", "SUPERVISOR_TOKEN")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}

@@ -1,20 +1,20 @@
-"""A TCP proxy that makes faults and counts them.
+"""A TCP proxy that injects faults and counts them.
 
-It listens on one address and passes each connection on to another. What a fault does:
+It listens on one address and forwards each connection to another. The faults:
 
-``latency(seconds, jitter)``  each piece is passed on later, in order, both ways
-``loss(share)``               so many packets are lost: what TCP makes of it, a stall each, now and then a reset
-``bandwidth(bits)``           so many bits a second pass, both ways and all connections together
-``half_open()``               the connections there are lead nowhere, and nobody says so; new ones work
-``stall()``                   nothing is passed on, nothing is lost: it comes when healed
-``blackhole()``               connections stay open, new ones are accepted, and every byte disappears, both ways
-``swallow_replies()``         requests arrive, replies disappear (the maker of duplicates)
-``refuse()``                  connections are reset, new ones too
+``latency(seconds, jitter)``  each piece is forwarded later, in order, in both directions
+``loss(share)``               packets are lost, as TCP shows it: a stall for each, occasionally a reset
+``bandwidth(bits)``           limits the bits per second of all connections and directions together
+``half_open()``               existing connections lead nowhere without notice; new ones work
+``stall()``                   everything is held back until healed, nothing is lost
+``blackhole()``               connections stay open, new ones are accepted, and every byte is discarded
+``swallow_replies()``         requests arrive, replies are discarded (which makes clients repeat requests)
+``refuse()``                  connections are reset, also new ones
 ``reset()``                   connections are reset now; new ones work
-``heal()``                    all is passed on again; connections that lost bytes are reset, as they cannot go on
+``heal()``                    everything is forwarded again; connections that lost bytes are reset
 
-``counts`` says what it did, so that a test can prove that the fault was there. Everything is called from the event
-loop the proxy runs on; ``process_cosmos_testbed.control`` offers the same to other processes.
+``counts`` proves that a fault took effect. All methods are called from the event loop of the proxy; ``control.py``
+offers them to other processes.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from typing import Self
 _PIECE = 1 << 16
 _PIECES = 256
 _PACKET = 1400
-"""Bytes of a packet, by which loss and bandwidth count."""
+"""Bytes of a packet, the unit of loss."""
 _RETRANSMISSION = 0.2
 """Seconds TCP waits for an acknowledgement before it sends a lost packet again."""
 _ROUNDS = 3
-"""Retransmissions after which everything lost of one piece has come."""
+"""Retransmissions after which all lost packets of one piece have arrived."""
 _RESETS = 0.01
-"""Lost packets that end their connection."""
+"""The share of lost packets that end their connection."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -68,7 +68,7 @@ class Counts:
 
 @dataclass(eq=False, slots=True)
 class _Pair:
-    """One connection through the proxy: the client's side, and the far side once it is reached."""
+    """One connection through the proxy: the client's side, and the far side once it is connected."""
 
     client: asyncio.StreamWriter
     task: asyncio.Task[object]
@@ -87,7 +87,7 @@ class _Pair:
 
 @dataclass(eq=False)
 class FaultProxy:
-    """Passes TCP connections from ``host:port`` (0: any free one) to the far side, and makes faults on demand."""
+    """Forwards TCP connections from ``host:port`` (0: any free one) to the far side, and injects faults on command."""
 
     far_host: str
     far_port: int
@@ -114,7 +114,7 @@ class FaultProxy:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Reset all connections, and listen no more."""
+        """Reset all connections, and stop listening."""
         if self._server is not None:
             self._server.close()
         tasks = [pair.task for pair in self._pairs]
@@ -123,11 +123,11 @@ class FaultProxy:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def seed(self, seed: str) -> None:
-        """Let the choices of chance follow from ``seed``."""
+        """Seed the random choices."""
         self._random.seed(seed)
 
     def latency(self, seconds: float, jitter: float = 0.0) -> None:
-        """Pass each piece on after ``seconds`` ± ``jitter``."""
+        """Forward each piece after ``seconds`` ± ``jitter``."""
         self._seconds, self._jitter = seconds, jitter
 
     def loss(self, share: float) -> None:
@@ -135,28 +135,28 @@ class FaultProxy:
         self._loss = share
 
     def bandwidth(self, bits: float | None) -> None:
-        """Pass ``bits`` a second on; None: as many as there are."""
+        """Forward ``bits`` a second; None: without a limit."""
         self._bits = bits
 
     def half_open(self) -> None:
-        """Let everything on the connections there are disappear."""
+        """Discard everything on the existing connections."""
         for pair in self._pairs:
             pair.half_open = True
 
     def stall(self) -> None:
-        """Pass nothing on, lose nothing."""
+        """Hold everything back without losing it."""
         self._set(Fault.STALL)
 
     def blackhole(self) -> None:
-        """Let every byte disappear, both ways."""
+        """Discard every byte in both directions."""
         self._set(Fault.BLACKHOLE)
 
     def swallow_replies(self) -> None:
-        """Let requests arrive and replies disappear."""
+        """Forward requests and discard replies."""
         self._set(Fault.SWALLOW_REPLIES)
 
     def refuse(self) -> None:
-        """Reset all connections, and each new one."""
+        """Reset all connections, also new ones."""
         self._set(Fault.REFUSE)
         self.reset()
 
@@ -166,7 +166,7 @@ class FaultProxy:
             self._reset(pair)
 
     def heal(self) -> None:
-        """End every fault, latency, loss and narrowness; reset connections that lost bytes."""
+        """End all faults, latency, loss and bandwidth limits; reset connections that lost bytes."""
         self._seconds = self._jitter = self._loss = 0.0
         self._bits = None
         self._free_at = 0.0
@@ -196,7 +196,7 @@ class FaultProxy:
         try:
             await self._pass_on(pair, reader)
         except asyncio.CancelledError, OSError:
-            pass  # reset by us, or the far side is away: the client sees its connection end
+            pass  # reset by the proxy, or the far side is down: the client's connection ends
         finally:
             self._pairs.discard(pair)
             for side in (pair.client, pair.far):
@@ -221,7 +221,7 @@ class FaultProxy:
                 task.cancel()
 
     async def _lose_until_changed(self, pair: _Pair, reader: asyncio.StreamReader) -> None:
-        """A connection made in a black hole: what it says is lost, and with the healing it is reset."""
+        """Discard what a connection made in a black hole sends; it is reset by ``heal``."""
         while piece := await reader.read(_PIECE):
             self._swallow(pair, piece)
         raise ConnectionResetError
@@ -242,7 +242,7 @@ class FaultProxy:
         )
 
     async def _read(self, reader: asyncio.StreamReader, pieces: asyncio.Queue[tuple[float, bytes]]) -> None:
-        """Note when each piece is due; the empty one at the end too. Ends only when cancelled."""
+        """Queue each piece with the time it is due, also the empty one at the end. Ends only when cancelled."""
         loop = asyncio.get_running_loop()
         piece = b"."
         while piece:
@@ -273,7 +273,7 @@ class FaultProxy:
             await self._hand_over(writer, piece, up=up)
 
     async def _squeeze(self, pair: _Pair, piece: bytes) -> None:
-        """Wait as long as lost packets and a narrow line hold ``piece`` up."""
+        """Wait as long as lost packets and limited bandwidth delay ``piece``."""
         packets = -(-len(piece) // _PACKET)
         lost = sum(self._random.random() < self._loss for _ in range(packets)) if self._loss else 0
         self.counts.lost_packets += lost
@@ -290,7 +290,7 @@ class FaultProxy:
                 await asyncio.wait_for(self._healed.wait(), wait)
 
     async def _hand_over(self, writer: asyncio.StreamWriter, piece: bytes, *, up: bool) -> None:
-        with contextlib.suppress(OSError):  # the reader of that side sees its end
+        with contextlib.suppress(OSError):  # the reader of that side notices its end
             writer.write(piece)
             await writer.drain()
         if up:

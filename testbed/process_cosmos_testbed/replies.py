@@ -1,4 +1,4 @@
-"""How a far side answers that is busy, broken, or not who it seems to be."""
+"""Replies of receivers that are busy, broken, or not what they seem to be."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,19 +10,19 @@ from aiohttp import ClientConnectionResetError, web
 _NOBODYS = "01K8J5Z0000000000000000009"
 
 type Take = Callable[[], Awaitable[web.StreamResponse]]
-"""Takes what was sent, and returns the proper reply."""
+"""Accepts the request, and returns the proper reply."""
 
 type Misbehave = Callable[[web.Request, bytes, Take], Awaitable[web.StreamResponse | None]]
-"""Answers a request in place of the far side; None: the far side is to, properly."""
+"""Replies in place of the receiver; None: the receiver replies properly."""
 
 type Choose = Callable[[bytes], bool]
-"""Says by its body whether a request is meant."""
+"""Chooses requests by their body."""
 
 
 def status(
     code: int, *, share: int = 1, headers: Mapping[str, str] | None = None, choose: Choose = lambda _: True
 ) -> Misbehave:
-    """Answer each ``share``-th request with ``code``, of those ``choose`` is for; what was sent is not taken."""
+    """Reply with ``code`` to each ``share``-th of the requests that ``choose`` accepts, without accepting them."""
     seen = 0
 
     async def misbehave(_: web.Request, body: bytes, __: Take) -> web.StreamResponse | None:
@@ -36,27 +36,27 @@ def status(
 
 
 async def page(_: web.Request, __: bytes, ___: Take) -> web.StreamResponse:
-    """Answer as a captive portal does: 200 and a page."""
+    """Reply as a captive portal does: 200 and a page."""
     return web.Response(text="<!doctype html><html>Please accept our terms</html>", content_type="text/html")
 
 
 async def script(_: web.Request, __: bytes, ___: Take) -> web.StreamResponse:
-    """Answer as a captive portal does that has no use for HTML around its script."""
+    """Reply as a captive portal does whose script has no HTML around it."""
     return web.Response(text="<script>location.href='http://10.0.0.1/login'</script>", content_type="text/html")
 
 
 async def silent(request: web.Request, _: bytes, __: Take) -> web.StreamResponse:
-    """Take nothing, and say nothing for as long as somebody listens."""
-    while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
+    """Accept nothing and send no reply for as long as the client waits."""
+    while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110 - a transport has no event for it
         await asyncio.sleep(0.05)
     return web.Response()
 
 
 async def truncated(request: web.Request, _: bytes, take: Take) -> web.StreamResponse:
-    """Take it, then break off in the middle of the reply's body."""
+    """Accept the request, then end in the middle of the reply's body."""
     await take()
     response = web.StreamResponse(headers={"Content-Length": "1000"})
-    with suppress(ClientConnectionResetError):  # who waited for it has lost patience
+    with suppress(ClientConnectionResetError):  # the client has timed out
         await response.prepare(request)
         await response.write(b"{")
     _abort(request)
@@ -64,12 +64,12 @@ async def truncated(request: web.Request, _: bytes, take: Take) -> web.StreamRes
 
 
 async def dripping(request: web.Request, _: bytes, take: Take) -> web.StreamResponse:
-    """Take it, then let the reply drip."""
+    """Accept the request, then send the reply slowly in small pieces."""
     reply = await take()
     response = web.StreamResponse(status=reply.status)
     response.content_type = "application/json"
     body = reply.body if isinstance(reply, web.Response) and isinstance(reply.body, bytes) else b""
-    with suppress(ClientConnectionResetError):  # who waited for it has lost patience
+    with suppress(ClientConnectionResetError):  # the client has timed out
         await response.prepare(request)
         for piece in (body[start : start + 40] for start in range(0, len(body), 40)):
             await response.write(piece)
@@ -78,25 +78,25 @@ async def dripping(request: web.Request, _: bytes, take: Take) -> web.StreamResp
 
 
 async def cut(request: web.Request, _: bytes, take: Take) -> web.StreamResponse:
-    """Take it, then end the connection: the confirmation is lost after the commit."""
+    """Accept the request, then end the connection: the confirmation is lost after the commit."""
     await take()
     _abort(request)
     return web.Response()
 
 
 async def long_headers(_: web.Request, __: bytes, ___: Take) -> web.StreamResponse:
-    """Reply with more header than HTTP clients read."""
+    """Reply with longer headers than HTTP clients accept."""
     return web.Response(headers={"X-Long": "x" * 9_000})
 
 
 async def dense(_: web.Request, __: bytes, take: Take) -> web.StreamResponse:
-    """Take it, and reply with a megabyte of tiny JSON values."""
+    """Accept the request, and reply with a megabyte of tiny JSON values."""
     await take()
     return web.Response(body=b"[" + b"{}," * 340_000 + b"0]", content_type="application/json")
 
 
 def token(text: str) -> Misbehave:
-    """Take a batch, and put ``text`` in the place of the receipt's token."""
+    """Accept a batch, and replace the receipt's token by ``text``."""
 
     async def misbehave(_: web.Request, __: bytes, take: Take) -> web.StreamResponse | None:
         reply = await take()
@@ -107,7 +107,7 @@ def token(text: str) -> Misbehave:
 
 
 def item(step: int) -> Misbehave:
-    """Always have an item in the inbox, ``step`` beyond the cursor that was asked for."""
+    """Reply to each poll with an item whose cursor is ``step`` beyond the requested one."""
 
     async def misbehave(request: web.Request, _: bytes, __: Take) -> web.StreamResponse:
         cursor = min(int(request.query["after"]) + step, (1 << 63) - 1)
@@ -119,12 +119,12 @@ def item(step: int) -> Misbehave:
 
 
 async def empty(_: web.Request, __: bytes, ___: Take) -> web.StreamResponse:
-    """Have nothing in the inbox, and say so at once."""
+    """Reply at once that the inbox is empty."""
     return web.json_response({"items": []})
 
 
 async def nothing() -> web.StreamResponse:
-    """Take nothing where ``take`` would pass a request on: the reply is never sent."""
+    """Accept nothing; for use where the reply is never sent."""
     return web.Response()
 
 

@@ -1,174 +1,88 @@
-"""The processes of a site on trial, and a proxy on each way between them."""
+"""The processes of one site, with a proxy on each connection between them, and what arrives at its destinations."""
 
-import getpass
-import resource
-import shutil
-import signal
-import ssl
-import sys
-import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from http import HTTPStatus
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import orjson
+from .arrivals import read_lines
+from .broker import ANONYMOUS, Broker
+from .processes import LOCAL, Background
+from .proxy import FaultProxy
+from .services import CloudProcess, GatewayProcess, toml
+from .webhook_receiver import WebhookReceiver
 
-from process_cosmos_testbed.control import say
-from process_cosmos_testbed.failing_disk import edit_schema
-from process_cosmos_testbed.processes import ManagedProcess, accepts, free_ports, run_once, until
-from process_cosmos_testbed.proxy import FaultProxy
+CLOUD, WEBHOOK = "cloud", "webhook"
+"""The names of both destinations."""
 
-BIN = Path(sys.executable).parent
-_UNPACED = ("--new-devices", "1000000")
+_LINES = (*ANONYMOUS, "autosave_interval 0", "max_queued_messages 100000", "max_packet_size 268435455")
 
-
-class FaultError(Exception):
-    """A fault did not strike, or the site did not do what had to come before it: there is nothing to judge."""
+type TakeEvent = Callable[[str, Mapping[str, Any], bool], None]
+"""Gets the name of a destination, the CloudEvent that arrived there, and whether the destination accepted it as new."""
 
 
-class Testbed:
-    """Starts and stops broker, cloud endpoint and gateway, and tells their machines what to do."""
+class Testbed[G: GatewayProcess]:
+    """Broker, cloud endpoint, webhook receiver and gateway; all of them run inside ``running``.
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], *, disk: bool = False) -> None:
-        """Keep everything in ``folder``; ``settings``: options beside the lab's own; ``disk``: one that fails."""
+    ``settings``: options of the gateway beside its folder, ports and broker. ``log_types``: what the broker logs.
+    """
+
+    def __init__(
+        self, folder: Path, gateway: G, take_event: TakeEvent, settings: Mapping[str, Any], *, log_types: str = "error"
+    ) -> None:
+        """Prepare everything in ``folder`` without starting it."""
         self.folder = folder
-        self.broker = ManagedProcess("broker", folder)
-        self.cloud = ManagedProcess("cloud", folder)
-        self.gateway = ManagedProcess("gateway", folder)
-        ports = free_ports(4)
-        self.broker_port, self.cloud_port, self.gateway_port, self._control = ports
-        self.to_broker = FaultProxy("127.0.0.1", self.broker_port)
-        self.to_cloud = FaultProxy("127.0.0.1", self.cloud_port)
-        self.to_webhook = FaultProxy("127.0.0.1", 0)
-        self.database = folder / "gateway" / "gateway.sqlite"
-        self.options = folder / "gateway.toml"
-        self.disk = disk
-        self.free_megabytes = 0
-        """What the gateway's disk claims to have free at its next start (0: as it is)."""
-        self.descriptors = 0
-        """How many files and connections the gateway may have open from its next start on (0: as many as the lab)."""
-        self.is_paced = False
-        """Whether new devices come in as slowly as at an ordinary gateway, from its next start on."""
+        self.broker = Broker(folder, _LINES, log_types=log_types)
+        self.cloud = CloudProcess(folder)
+        self.gateway = gateway
+        self.receiver = WebhookReceiver(lambda event, fresh: take_event(WEBHOOK, event, fresh))
+        self.to_broker = FaultProxy(LOCAL, self.broker.port)
+        self.to_cloud = FaultProxy(LOCAL, self.cloud.port)
+        self.to_webhook = FaultProxy(LOCAL, 0)
+        self.proxies = (self.to_broker, self.to_cloud, self.to_webhook)
         self.is_direct = False
         """Whether the gateway connects to the broker without the proxy, from its next start on."""
+        self.events_at_cloud = 0
+        self.background = Background()
+        self._take_event = take_event
         self._settings = dict(settings)
 
-    async def start_broker(self) -> None:
-        """Start Mosquitto; what it keeps survives its restart."""
-        mosquitto = shutil.which("mosquitto")
-        if mosquitto is None:
-            raise FaultError("mosquitto is not installed")
-        configuration = self.folder / "mosquitto.conf"
-        lines = [f"listener {self.broker_port} 127.0.0.1", "allow_anonymous true", f"user {getpass.getuser()}"]
-        lines += ["persistence true", f"persistence_location {self.folder}/", "log_dest stderr", "log_type error"]
-        lines += ["max_queued_messages 100000", "max_packet_size 268435455"]
-        configuration.write_text("\n".join(lines) + "\n")
-        await self.broker.start(mosquitto, "-c", configuration)
-        await self.broker.until(lambda: accepts(self.broker_port), "an open port")
-
-    async def save_broker(self) -> None:
-        """Let Mosquitto write down its sessions: killed, it goes back to that."""
-        file = self.folder / "mosquitto.db"
-        file.unlink(missing_ok=True)
-        self.broker.signal(signal.SIGUSR1)
-        await until(file.exists, "saved sessions of the broker")
-
-    async def start_cloud(self) -> None:
-        """Start the reference cloud endpoint."""
-        serve = ("serve", "--data", self.folder / "cloud", "--port", str(self.cloud_port))
-        await self.cloud.start(BIN / "process-cosmos-cloud", *serve)
-        await self.cloud.until(lambda: serves(f"https://127.0.0.1:{self.cloud_port}/health"), "its health check")
+    @property
+    def database(self) -> Path:
+        """The gateway's database."""
+        return self.gateway.data / "gateway.sqlite"
 
     async def start_gateway(self) -> float:
-        """Start the gateway; return when it is well, and after how many seconds."""
-        begun = time.monotonic()
-        broker = self.broker_port if self.is_direct else self.to_broker.port
-        mine = {"data": self.database.parent, "port": self.gateway_port, "mqtt_port": broker}
-        await self._start_on(self.gateway, self.options, self._control, mine)
-        return time.monotonic() - begun
+        """Start the gateway; return the seconds until its health check passes."""
+        port = self.broker.port if self.is_direct else self.to_broker.port
+        self.gateway.options = toml({**self._settings, "mqtt_host": LOCAL, "mqtt_port": port})
+        return await self.gateway.start()
 
-    @asynccontextmanager
-    async def copied_gateway(self, data: Path) -> AsyncIterator[ManagedProcess]:
-        """Run another gateway inside the block, on a copy of this one's data; it has no broker."""
-        port, nowhere, control = free_ports(3)
-        copy = ManagedProcess("copy", self.folder)
-        mine = {"data": data, "port": port, "mqtt_port": nowhere}
-        await self._start_on(copy, self.folder / "copy.toml", control, mine)
-        try:
-            yield copy
-        finally:
-            await copy.stop()
-
-    async def _start_on(self, part: ManagedProcess, file: Path, control: int, mine: Mapping[str, Any]) -> None:
-        here = {"host": "127.0.0.1", "mqtt_host": "127.0.0.1", **mine}
-        options = {**self._settings, **here, "data": str(mine["data"])}
-        _write_toml(file, options)
-        entry = ("-m", "process_cosmos_testbed.gateway", "--options", file, "--control", str(control))
-        limit = ("sh", "-c", 'ulimit -n "$0" && exec "$@"', str(self.descriptors)) if self.descriptors else ()
-        await part.start(*limit, sys.executable, *entry, *self._disk_arguments(), *(() if self.is_paced else _UNPACED))
-        await part.until(lambda: serves(f"https://127.0.0.1:{mine['port']}/health"), "its health check")
-
-    def _disk_arguments(self) -> tuple[str, ...]:
-        return ("--disk", "--free", str(self.free_megabytes)) if self.disk else ()
-
-    def edit_schema(self, version: int) -> int:
-        """Write another schema version into the database of a gateway that has stopped; return the one before."""
-        return edit_schema(self.database, version)
-
-    def resident_megabytes(self, part: ManagedProcess | None = None) -> float:
-        """Return the resident memory of a part, by itself the gateway's."""
-        pages = int(Path(f"/proc/{(part or self.gateway).pid}/statm").read_text().split()[1])
-        return round(pages * resource.getpagesize() / 1e6, 1)
-
-    async def tell_machine(self, *words: str | float) -> Any:  # noqa: ANN401 - JSON
-        """Say something to the machine below the gateway (see ``gateway.py``)."""
-        return await say(self._control, *map(str, words))
-
-    async def command_of_cloud(self, *words: str) -> str:
-        """Run a command of the cloud endpoint; return what it prints."""
-        return (
-            await run_once(BIN / "process-cosmos-cloud", words[0], "--data", self.folder / "cloud", *words[1:])
-        ).strip()
-
-    def lead_cloud_to(self, port: int) -> None:
-        """Let the way to the cloud endpoint lead to ``port`` from now on."""
+    def redirect_cloud(self, port: int) -> None:
+        """Let the gateway's connections to the cloud endpoint lead to another port of 127.0.0.1 from now on."""
         self.to_cloud.far_port = port
         self.to_cloud.reset()
 
     @asynccontextmanager
-    async def second_cloud(self, name: str) -> AsyncIterator[int]:
-        """Run another endpoint inside the block, of the same authority but for the host ``name``; gives its port."""
-        folder = self.folder / "second-cloud"
-        folder.mkdir()
-        for file in ("ca.key", "ca.pem"):
-            shutil.copy(self.folder / "cloud" / file, folder)
-        [port], part = free_ports(1), ManagedProcess("second-cloud", self.folder)
-        serve = ("serve", "--data", folder, "--port", str(port), "--name", name)
-        await part.start(BIN / "process-cosmos-cloud", *serve)
-        try:
-            await part.until(lambda: accepts(port), "an open port")
-            yield port
-        finally:
-            await part.stop()
-            shutil.rmtree(folder)
+    async def running(self) -> AsyncIterator[AsyncExitStack]:
+        """Run everything inside the block; yield the stack that stops what is entered later first."""
+        async with AsyncExitStack() as stack:
+            self.to_webhook.far_port = await stack.enter_async_context(self.receiver.listening())
+            for proxy in self.proxies:
+                await stack.enter_async_context(proxy)
+            for process in (self.broker, self.cloud, self.gateway):
+                stack.push_async_callback(process.stop)
+            await stack.enter_async_context(self.background)
+            await asyncio.gather(self.broker.start(), self.cloud.start())
+            follower = await self.cloud.follow()
+            stack.push_async_callback(follower.kill)
+            await self.start_gateway()
+            self.background.watch(self.broker, self.cloud, self.gateway, follower)
+            self.background.add("reader of the cloud endpoint's ledger", self._read_cloud_ledger())
+            yield stack
 
-
-def _write_toml(file: Path, values: Mapping[str, Any]) -> None:
-    file.write_text("".join(f"{key} = {orjson.dumps(value).decode()}\n" for key, value in values.items()))
-
-
-async def serves(url: str) -> bool | None:
-    """Return True when ``url`` answers 200; whose certificate it is, is not the question here."""
-    try:
-        async with aiohttp.ClientSession() as http, http.get(url, ssl=_ANYBODY) as response:
-            return response.status == HTTPStatus.OK or None
-    except aiohttp.ClientError, OSError:
-        return None
-
-
-_ANYBODY = ssl.create_default_context()
-_ANYBODY.check_hostname = False
-_ANYBODY.verify_mode = ssl.CERT_NONE
+    async def _read_cloud_ledger(self) -> None:
+        async for event in read_lines(self.cloud.arrivals):
+            self.events_at_cloud += 1
+            self._take_event(CLOUD, event, not event["duplicate"])

@@ -1,62 +1,50 @@
-"""A webhook of the lab's own: notes what it took, and answers as it was told to."""
+"""A webhook receiver that passes on what it accepts, and misbehaves on command."""
 
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Any
 
 import orjson
 from aiohttp import web
 
-from .arrivals import arrivals_of
-from .ledger import Ledger
-from .replies import Misbehave
+from .http_server import MisbehavingEndpoint, listening
+from .processes import LOCAL
 
-WEBHOOK = "webhook"
+PATH = "/hook"
 
 
-@dataclass
-class Receiver:
-    """``misbehaviours``: how often a request was not simply taken and answered."""
+class WebhookReceiver(MisbehavingEndpoint):
+    """Calls ``take_event`` with each accepted CloudEvent and whether its id is new; other paths are not found."""
 
-    ledger: Ledger
-    port: int = 0
-    misbehave: Misbehave | None = None
-    misbehaviours: int = 0
-    taken: set[str] = field(default_factory=set)
+    def __init__(self, take_event: Callable[[Mapping[str, Any], bool], None]) -> None:
+        """Prepare the receiver without listening."""
+        super().__init__()
+        self.port = 0
+        self._take_event = take_event
+        self._known: set[str] = set()
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Take one event, or do what it was told to do instead."""
+    @property
+    def url(self) -> str:
+        """Where events are posted, without a proxy."""
+        return f"http://{LOCAL}:{self.port}{PATH}"
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[int]:
+        """Listen on a free port of 127.0.0.1 inside the block; yield the port."""
+        app = web.Application(client_max_size=16 << 20)
+        app.router.add_post(PATH, self._post)
+        async with listening(app) as self.port:
+            yield self.port
+
+    async def _post(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
 
-        async def take() -> web.StreamResponse:
+        async def accept() -> web.StreamResponse:
             event = orjson.loads(body)
-            fresh = event["id"] not in self.taken
-            self.taken.add(event["id"])
-            for arrival in arrivals_of(event, fresh=fresh):
-                self.ledger.arrive(WEBHOOK, arrival, time.monotonic())
+            fresh = event["id"] not in self._known
+            self._known.add(event["id"])
+            self._take_event(event, fresh)
             return web.Response(status=HTTPStatus.ACCEPTED)
 
-        if self.misbehave is not None:
-            answer = await self.misbehave(request, body, take)
-            if answer is not None:
-                self.misbehaviours += 1
-                return answer
-        return await take()
-
-
-@asynccontextmanager
-async def receiving(ledger: Ledger) -> AsyncIterator[Receiver]:
-    """Run a receiver on a free port of 127.0.0.1."""
-    receiver = Receiver(ledger)
-    app = web.Application(client_max_size=16 << 20)
-    app.router.add_post("/hook", receiver.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        receiver.port = runner.addresses[0][1]
-        yield receiver
-    finally:
-        await runner.cleanup()
+        return await self.answer(self.misbehave, request, body, accept)

@@ -20,7 +20,7 @@ from process_cosmos_gateway.destinations.service import TEST_TYPE
 from process_cosmos_gateway.devices.things.description import parse_description
 from process_cosmos_gateway.options import read_options
 from process_cosmos_testbed.faults.cli import _parser as faults_parser
-from tests.brokers import free_port
+from process_cosmos_testbed.processes import free_port
 from tests.cloud.endpoint import Site, event
 from tests.documents import TOP, blocks, command_lines, languages
 from tests.gateway.gateway_process import gateway_process

@@ -186,6 +186,7 @@ def test_the_profile_allows_nothing_wholesale() -> None:
 def test_the_wheel_carries_the_gateway_and_nothing_of_the_testbed(tmp_path: Path) -> None:
     source, built = tmp_path / "addon", tmp_path / "built"
     shutil.copytree(ADDON, source, ignore=shutil.ignore_patterns("__pycache__", "build"))
+    built.mkdir()
     command = [sys.executable, "-c", "import sys, uv_build; uv_build.build_wheel(sys.argv[1])", str(built)]
     subprocess.run(command, cwd=source, check=True, capture_output=True)
     [wheel] = built.glob("*.whl")

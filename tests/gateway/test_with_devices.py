@@ -17,8 +17,8 @@ from process_cosmos_gateway.contract.devices import (
 )
 from process_cosmos_gateway.contract.messages import FromGateway
 from process_cosmos_gateway.contract.session import Result
+from process_cosmos_testbed.broker import Broker
 from process_cosmos_testbed.virtual_devices.kinds import LEAK, OPEN, LeakSensor, TemperatureSensor, Valve
-from tests.brokers import Broker
 
 from .api.link import RUN, SECONDS, Link
 from .gateway_process import GatewayProcess, gateway_process
@@ -132,7 +132,7 @@ async def test_the_status_reports_the_link_to_the_broker(gateway: GatewayProcess
     async with gateway.session() as (link, _):
         await link.send(CaughtUp(), Subscribe(id="1", run=RUN))
         await until(link, lambda message: isinstance(message, Status) and message.broker_connected)
-        broker.stop()
+        await broker.stop()
         await until(link, lambda message: isinstance(message, Status) and not message.broker_connected)
 
 

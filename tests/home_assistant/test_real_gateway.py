@@ -26,8 +26,9 @@ from custom_components.process_cosmos.coordinator import CosmosCoordinator
 from custom_components.process_cosmos.flows.other_gateway import OtherGatewayFlow
 from custom_components.process_cosmos.repairs import async_create_fix_flow
 from process_cosmos_gateway.contract.devices import MissedChangesReport, Subscribe, ValueChanged
+from process_cosmos_testbed.broker import Broker, running_broker
+from process_cosmos_testbed.processes import free_port
 from process_cosmos_testbed.virtual_devices.kinds import LeakSensor, Valve
-from tests.brokers import Broker, free_port, running_broker
 from tests.gateway.api.link import RUN
 from tests.gateway.gateway_process import GatewayProcess, gateway_process
 
@@ -156,7 +157,7 @@ async def wait_for_message(hass: HomeAssistant, system: LinkedSystem, values: li
 
 
 async def test_a_write_without_the_broker_raises_at_once(hass: HomeAssistant, system: LinkedSystem) -> None:
-    system.broker.kill()  # no last will is sent, so the valve is not known to be offline
+    await system.broker.kill()  # no last will is sent, so the valve is not known to be offline
     await until(lambda: system.coordinator.status and not system.coordinator.status.status.broker_connected)
     with pytest.raises(HomeAssistantError) as caught:
         await hass.services.async_call("valve", "close_valve", {"entity_id": WATER}, blocking=True)

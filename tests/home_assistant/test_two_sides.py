@@ -24,7 +24,7 @@ from custom_components.process_cosmos.alerts.policy import Level, Policy
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.destinations import SetCloud, SetWebhook
 from custom_components.process_cosmos.contract.identifiers import PHONE
-from tests.brokers import free_port
+from process_cosmos_testbed.processes import free_port
 from tests.cloud.endpoint import EndpointProcess, endpoint_process
 from tests.gateway.destinations.parts import Call, Receiver, receiver, until
 from tests.gateway.gateway_process import COMMAND, GatewayProcess, gateway_process

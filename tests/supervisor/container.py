@@ -22,7 +22,7 @@ class ProcessHost:
         """Take the folder; the data in it outlives the process."""
         self._data = folder / "data"
         self._options = self._data / "options.json"
-        self._part = ManagedProcess("app", folder)
+        self._process = ManagedProcess("app", folder)
         self.port = free_ports(1)[0]
 
     async def start(self, app: App, url: str) -> None:
@@ -32,14 +32,16 @@ class ProcessHost:
         self._options.write_text(json.dumps({**app.effective_options(), **network}))
         environment = {**os.environ, "SUPERVISOR_TOKEN": str(app.token), "PYTHONPATH": str(TOP)}
         command = (BIN / "python", "-m", "tests.supervisor.app_process", url, self._options)
-        await self._part.start(*command, environment=environment)
-        await self._part.until(lambda: self._is_healthy(environment), "its health check")
+        await self._process.launch(*command, environment=environment)
+        await self._process.until_ready(lambda: self._is_healthy(environment), "its health check")
 
     async def stop(self, _: App) -> None:
         """Stop it, as the Supervisor does: SIGTERM, and some seconds."""
-        await self._part.stop()
+        await self._process.stop()
 
     async def _is_healthy(self, environment: dict[str, str]) -> bool | None:
         check = ManagedProcess("health", self._data.parent)
-        await check.start(BIN / "process-cosmos-gateway", "health", "--options", self._options, environment=environment)
+        await check.launch(
+            BIN / "process-cosmos-gateway", "health", "--options", self._options, environment=environment
+        )
         return await check.wait(20) == 0 or None

@@ -8,7 +8,7 @@ from pathlib import Path
 from playwright.async_api import FloatRect, Page, async_playwright
 
 from process_cosmos_testbed.home_assistant.onboarding import OWNER, PASSWORD
-from process_cosmos_testbed.scenarios.leak_demo.house import ROOT
+from process_cosmos_testbed.processes import ROOT
 
 WIDTH, HEIGHT = 1280, 900
 SCREENSHOTS = ROOT / "build" / "screenshots"

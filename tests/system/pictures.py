@@ -27,8 +27,7 @@ from custom_components.process_cosmos.contract.destinations import (
     Waiting,
 )
 from process_cosmos_gateway.contract import destinations as of_the_gateway
-from process_cosmos_testbed.processes import free_ports
-from process_cosmos_testbed.scenarios.leak_demo.house import ROOT
+from process_cosmos_testbed.processes import ROOT, free_ports
 from tests.gateway.api.facts import CLOUD, WELL, FakeStatus
 from tests.home_assistant.contract_gateway import ContractGateway
 from tests.home_assistant.devices import LEAK, VALVE

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import tarfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -16,83 +16,37 @@ import pytest
 import yaml
 from securetar import atomic_contents_add
 
-from process_cosmos_testbed.home_assistant.client import HomeAssistantClient
-from process_cosmos_testbed.home_assistant.onboarding import Phone, onboard, prepare_folder
-from process_cosmos_testbed.processes import free_ports, run_once
-from process_cosmos_testbed.scenarios.leak_demo.fixtures import Stage
-from process_cosmos_testbed.scenarios.leak_demo.house import BIN, HOME_ASSISTANT_ENTITIES, ROOT, House, until
-from process_cosmos_testbed.scenarios.leak_demo.scenario import EXIT_TO_RESTART
-from process_cosmos_testbed.scenarios.leak_demo.setup import (
-    DOMAIN,
-    PHONES,
-    Flow,
-    FlowError,
-    add_guard,
-    add_integration,
-    add_phones,
-    add_webhook,
-    find_entities,
-)
+from process_cosmos_testbed.home_assistant.flows import Flow, FlowError
+from process_cosmos_testbed.home_assistant.process import EXIT_TO_RESTART
+from process_cosmos_testbed.processes import BIN, ROOT, free_port, run_once, until
+from process_cosmos_testbed.scenarios.leak_demo.fixtures import DemoFixtures
+from process_cosmos_testbed.scenarios.leak_demo.judge import DemoJudgement
+from process_cosmos_testbed.scenarios.leak_demo.setup import find_entities
+from process_cosmos_testbed.scenarios.leak_demo.site import DemoSite
 
-EFFECTS = {"counter.pump_restarts": "pump restarted", "counter.neighbour_called": "neighbour called"}
 _RECORDS = re.compile(rb'"type":"(opened|answered|unanswered|resolved)","alert":"([0-9A-Z]{26})"')
 
 
-class Site:
-    """The site of a house whose other inhabitants (broker, cloud, phones, ledger) live on when it is destroyed."""
+class RestorableSite:
+    """A site whose Home Assistant and app are backed up, destroyed and restored, while its surroundings run on."""
 
-    def __init__(self, house: House) -> None:
-        """Take the house before it starts."""
-        self.house = house
+    def __init__(self, site: DemoSite) -> None:
+        """Use a started site."""
+        self.site = site
+        self.fixtures = DemoFixtures(site)
         self.leaked = 0
-        """How often the kitchen was wet and has dried since."""
-        self.expected: dict[str, Any] = {"effects": {}, "other_alerts": 0, "calls": {}}
-        self.home: HomeAssistantClient
-        self.stage: Stage
-        self.phones: list[Phone]
-        self._home_folder = house.folder / "home-assistant"
-        self._app_folder = house.folder / "gateway"
-        self._home_backup = house.folder / "home.tar"
-        self._app_backup = house.folder / "app.tar"
-        self._connection = AsyncExitStack()
-        self._token = ""
-        self._entry = ""
-        integration = ROOT / "custom_components/process_cosmos"
-        prepare_folder(self._home_folder, house._home_port, integration, HOME_ASSISTANT_ENTITIES + "backup:\n")
+        """How often the kitchen was wet and is dry again."""
+        self._home_folder = site.home_assistant.configuration
+        self._app_folder = site.gateway.data
+        self._home_backup = site.folder / "home.tar"
+        self._app_backup = site.folder / "app.tar"
 
-    async def set_up(self) -> None:
-        """Set it up as its owner does, with two phones, both destinations and a guarded kitchen."""
-        house = self.house
-        self._token = await onboard(house.url)
-        async with HomeAssistantClient(house.url, self._token) as home:
-            await home.until_running()
-            self.phones = await add_phones(home, house)
-            await house.ask("watch_home", url=house.url, token=self._token, sensors=[], closings={}, effects=EFFECTS)
-            self._entry = await add_integration(home, house, self.phones)
-            await find_entities(home)
-            await add_webhook(home, self._entry, house.webhook_url)
-            kitchen = await find_entities(home)
-            await house.ask("begin")
-            await add_guard(home, "leak_guard_kitchen", kitchen.sensor, kitchen.valve)
-        await self._connect()
+    async def until_arrived(self) -> DemoJudgement:
+        """Return the judgement once everything accepted has arrived at both destinations."""
 
-    async def leave(self) -> None:
-        """Let go of Home Assistant."""
-        await self._connection.aclose()
-
-    async def judged(self) -> dict[str, Any]:
-        """Ask the ledger."""
-        guards = [{"sensor": "wot/leak-kitchen", "valve": "wot/valve-kitchen"}]
-        await self.house.ask("expect", phones=PHONES, destinations=["cloud", "webhook"], guards=guards, **self.expected)
-        result: dict[str, Any] = await self.house.ask("judge")
-        return result
-
-    async def until_arrived(self) -> dict[str, Any]:
-        """Return the verdict once everything accepted has arrived at both destinations."""
-
-        async def arrived() -> dict[str, Any] | None:
-            result = await self.judged()
-            return result if result["lost"] == 0 else None
+        async def arrived() -> DemoJudgement | None:
+            result = await self.site.observer.judge()
+            return result if result.lost == 0 else None
 
         return await until(arrived, "everything at both destinations", 80, every=0.3)
 
@@ -111,32 +65,28 @@ class Site:
             enough.set()
 
     async def leak(self) -> None:
-        """Play one leak from wet to dry."""
-        await self.stage.kitchen_leak()
+        """Run one leak from wet to dry."""
+        await self.fixtures.kitchen_leak()
         self.leaked += 1
 
     async def until_leaked(self, times: int) -> None:
         """Return when the load has leaked ``times`` more."""
         wanted = self.leaked + times
-
-        async def has() -> bool | None:
-            return self.leaked >= wanted or None
-
-        await until(has, f"{times} leaks", 30)
+        await until(lambda: self.leaked >= wanted, f"{times} leaks", 30)
 
     async def back_up_home(self) -> None:
         """Let Home Assistant make its own backup, once it has written down by itself which phones there are."""
         registry = self._home_folder / ".storage/core.device_registry"
 
-        async def written() -> bool | None:
+        def written() -> bool:
             known = registry.read_text() if registry.exists() else ""
-            return all(phone.device in known for phone in self.phones) or None
+            return all(phone.device in known for phone in self.fixtures.phones)
 
         await until(written, "the phones in Home Assistant's registry", 60)
-        await self.home.command("backup/generate", agent_ids=["backup.local"])
+        await self.fixtures.home.command("backup/generate", agent_ids=["backup.local"])
 
         async def made() -> Path | None:
-            found = await self.home.command("backup/info")
+            found = await self.fixtures.home.command("backup/info")
             files = list((self._home_folder / "backups").glob("*.tar"))
             return files[0] if found["state"] == "idle" and found["backups"] and files else None
 
@@ -180,11 +130,11 @@ class Site:
     async def destroy(self, *sides: str) -> None:
         """Let the machine of ``sides`` burn down: nothing of theirs is left."""
         if "home" in sides:
-            await self.leave()
-            await self.house.home_assistant.kill()
+            await self.fixtures.disconnect()
+            await self.site.home_assistant.kill()
             shutil.rmtree(self._home_folder)
         if "app" in sides:
-            await self.house.gateway.kill()
+            await self.site.gateway.kill()
             shutil.rmtree(self._app_folder)
 
     async def restore(self, *sides: str) -> None:
@@ -195,34 +145,27 @@ class Site:
             if "home" in sides:
                 tasks.create_task(self._restore_home())
         if "app" in sides:
-            flow = Flow(self.home, "/api/config/config_entries/flow")
-            await flow.begin(handler=DOMAIN, entry_id=self._entry)
+            flow = Flow(self.fixtures.home)
+            await flow.begin(entry_id=self.fixtures.entry)
             with pytest.raises(FlowError, match="reconfigure_successful"):
-                await flow.fill("reconfigure", line=await self.house.pairing_line())
-        await find_entities(self.home)
+                await flow.fill("reconfigure", line=await self.site.gateway.new_pairing_line())
+        await find_entities(self.fixtures.home)
 
     async def _restore_app(self) -> None:
         self._unpack_app(self._app_folder)
-        self.house._gateway_port = free_ports(1)[0]
-        await self.house.start_gateway()
+        self.site.gateway.port = free_port()
+        await self.site.start_gateway()
 
     async def _restore_home(self) -> None:
-        house = self.house
+        home_assistant = self.site.home_assistant
         self._home_folder.mkdir()
         order = {"path": str(self._home_backup), "password": None, "remove_after_restore": False}
         order |= {"restore_database": True, "restore_homeassistant": True}
         (self._home_folder / ".HA_RESTORE").write_text(json.dumps(order))
-        await house.home_assistant.start(BIN / "hass", "-c", self._home_folder, "--skip-pip")
-        assert await house.home_assistant.wait(60) == EXIT_TO_RESTART, "it restores, then asks to be started again"
-        await house.start_home_assistant()
-        await self._connect()
-
-    async def _connect(self) -> None:
-        self.home = await self._connection.enter_async_context(HomeAssistantClient(self.house.url, self._token))
-        await self.home.until_running()
-        self.stage = Stage(self.house, self.home, self.phones)
-        await self.stage.listen()
-        await self.house.ask("watching_home")
+        await home_assistant.launch_here()
+        assert await home_assistant.wait(60) == EXIT_TO_RESTART, "it restores, then asks to be started again"
+        await home_assistant.start()
+        await self.fixtures.reconnect()
 
     def _alive_in_home_backup(self) -> set[str]:
         with tarfile.open(self._home_backup) as outer:
@@ -237,8 +180,8 @@ class Site:
 
     async def _run_in_app(self, command: str) -> None:
         program, *arguments = shlex.split(command)
-        options = ("--options", self.house._options)
-        await run_once(BIN / program, *arguments, *options, log=self.house.folder / "commands.log")
+        options = ("--options", self.site.gateway.file)
+        await run_once(BIN / program, *arguments, *options, log=self.site.folder / "commands.log")
 
     def _unpack_app(self, folder: Path) -> None:
         beside = folder.with_name(f"{folder.name}.new")
@@ -248,7 +191,7 @@ class Site:
         beside.rmdir()
 
     def _asked_of_backup(self, question: str) -> list[tuple[Any, ...]]:
-        folder = self.house.folder / "looked-at"
+        folder = self.site.folder / "looked-at"
         self._unpack_app(folder)
         try:
             return _asked(folder / "backup/store.sqlite", question)
@@ -262,15 +205,13 @@ def _asked(database: Path, question: str) -> list[tuple[Any, ...]]:
 
 
 @asynccontextmanager
-async def site_in_a_house(folder: Path) -> AsyncIterator[Site]:
-    """Run a house with a site that is set up."""
+async def restorable_site(folder: Path) -> AsyncIterator[RestorableSite]:
+    """Run a site inside the block that is set up, with a guarded kitchen."""
     folder.mkdir()
-    house = House(folder)
-    site = Site(house)
-    try:
-        await house.start()
-        await site.set_up()
-        yield site
-    finally:
-        await site.leave()
-        await house.stop()
+    async with DemoSite(folder, yaml="backup:\n").started() as site:
+        restorable = RestorableSite(site)
+        try:
+            await restorable.fixtures.set_up(with_cellar=False)
+            yield restorable
+        finally:
+            await restorable.fixtures.disconnect()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from process_cosmos_testbed.home_assistant.client import HomeAssistantClient
-from process_cosmos_testbed.scenarios.leak_demo.house import until
+from process_cosmos_testbed.processes import until
 from tests.supervisor.apps import App
 from tests.supervisor.fake import HOME_TOKEN, FakeSupervisor
 
@@ -54,8 +54,8 @@ async def finish(api: HomeAssistantClient, flow: dict[str, Any], phone: str) -> 
 async def until_linked(api: HomeAssistantClient) -> None:
     """Wait until the site shows a value that the gateway reported."""
 
-    async def linked() -> bool | None:
-        return await api.state("sensor.process_cosmos_app_storage") == "ok" or None
+    async def linked() -> bool:
+        return await api.state("sensor.process_cosmos_app_storage") == "ok"
 
     await until(linked, "a connection to the gateway")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from aiohasupervisor import SupervisorClient
 from aiohttp import ClientSession
 
-from tests.brokers import running_broker
+from process_cosmos_testbed.broker import running_broker
 from tests.supervisor.apps import App, State
 from tests.supervisor.container import ProcessHost
 from tests.supervisor.fake import HOME_TOKEN, FakeSupervisor

@@ -1,10 +1,11 @@
 """The first steps of a homeowner in a real browser, with a limit on mouse clicks."""
 
+from http import HTTPStatus
 from pathlib import Path
 
 from process_cosmos_testbed.home_assistant.onboarding import press
-from process_cosmos_testbed.scenarios.leak_demo.fixtures import CELLAR_VALVE, CELLAR_WATER
-from process_cosmos_testbed.scenarios.leak_demo.house import until
+from process_cosmos_testbed.processes import until
+from process_cosmos_testbed.scenarios.leak_demo.site import CELLAR_VALVE, CELLAR_WATER
 from tests.supervisor.apps import App
 from tests.supervisor.container import ProcessHost
 from tests.supervisor.fake import FakeSupervisor
@@ -25,15 +26,10 @@ async def test_a_homeowner_sets_up_a_leak_alarm_and_answers_an_alert(tmp_path: P
         await dry(home)
         second = await water(home)
         assert second != alert
-        button = next(
-            action["action"]
-            for action in home.pushes.received[-1]["data"]["actions"]
-            if action["title"] == "Turn on again"
-        )
-        await press(home.api, home.phone, button)
+        await press(home.api, home.phone, home.pushes.received[-1].buttons["Turn on again"])
         await state_is(home, CELLAR_VALVE, "on")
 
-        home.pushes.status = 500
+        home.pushes.refusing[home.phone.name] = HTTPStatus.INTERNAL_SERVER_ERROR
         await person.send_a_test_notification("not delivered (push_refused)")
 
 
@@ -54,7 +50,7 @@ async def first_leak_alarm(home: Lived, person: Person, *, with_app: bool = Fals
     await person.log_in()
     person.clicks = 0
     await person.add_the_integration(phone=home.phone.name, with_app=with_app)
-    await home.pushes.next_ring("This is a test notification")
+    await home.pushes.until_notified("This is a test notification")
     await person.make_the_leak_guard(sensor="Cellar floor", valve="Cellar valve")
     await state_is(home, "automation.leak_guard", "on")
     return await water(home)
@@ -65,8 +61,7 @@ async def water(home: Lived) -> str:
     home.pushes.received.clear()
     await home.api.action("input_boolean.turn_on", target={"entity_id": CELLAR_WATER})
     await state_is(home, CELLAR_VALVE, "off")
-    notification = await home.pushes.next_ring("Water: Cellar floor")
-    return str(notification["data"]["tag"])
+    return (await home.pushes.until_notified("Water: Cellar floor")).alert
 
 
 async def dry(home: Lived) -> None:
@@ -77,8 +72,8 @@ async def dry(home: Lived) -> None:
 async def state_is(home: Lived, entity: str, state: str) -> None:
     """Wait until ``entity`` has ``state``."""
 
-    async def probe() -> bool | None:
-        return (await home.api.state(entity)) == state or None
+    async def probe() -> bool:
+        return await home.api.state(entity) == state
 
     await until(probe, f"{entity} {state}", 30)
 

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from process_cosmos_testbed.scenarios.leak_demo.house import until
+from process_cosmos_testbed.processes import until
 from tests.gateway.gateway_process import gateway_process
 
 from .browser import browser_at

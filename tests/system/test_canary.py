@@ -1,6 +1,7 @@
 """Secrets go where they must and are written nowhere else."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,16 +11,11 @@ import pytest
 from paho.mqtt import publish
 
 from process_cosmos_testbed.home_assistant.client import HomeAssistantClient
+from process_cosmos_testbed.home_assistant.flows import OPTIONS, Flow, FlowError
 from process_cosmos_testbed.home_assistant.onboarding import onboard
-from process_cosmos_testbed.scenarios.leak_demo.house import House, until
-from process_cosmos_testbed.scenarios.leak_demo.setup import (
-    KINDS,
-    Flow,
-    FlowError,
-    add_integration,
-    add_phones,
-    find_entities,
-)
+from process_cosmos_testbed.processes import LOCAL, until
+from process_cosmos_testbed.scenarios.leak_demo.setup import KINDS, add_integration, add_phones, find_entities
+from process_cosmos_testbed.scenarios.leak_demo.site import DemoSite
 
 PASSWORD = "canary-password-of-the-broker"
 PAYLOAD = "canary-in-a-payload"
@@ -27,8 +23,8 @@ URL = "canary-in-a-url"
 HEADER = "canary-in-a-header"
 LINE = "canary-in-a-wrong-pairing-line"
 
-MINE = ("ledger.jsonl", "ledger.log", "broker.log", "arrivals.log")
-"""What the demo's own ledger and the broker write: not this project's processes."""
+MINE = ("broker.log",)
+"""What the broker writes, which is not one of this project's processes."""
 
 
 async def test_a_secret_in_options_payload_and_url_is_found_in_nothing_the_processes_wrote(
@@ -37,27 +33,26 @@ async def test_a_secret_in_options_payload_and_url_is_found_in_nothing_the_proce
     monkeypatch.setenv("PROCESS_COSMOS_MQTT_USERNAME", "gateway")
     monkeypatch.setenv("PROCESS_COSMOS_MQTT_PASSWORD", PASSWORD)
     monkeypatch.setenv("PROCESS_COSMOS_LOG_LEVEL", "debug")
-    house = House(tmp_path)
-    await house.start()
-    try:
-        token = await onboard(house.url)
-        async with HomeAssistantClient(house.url, token) as home:
+    site = DemoSite(tmp_path)
+    site.gateway.environment = os.environ
+    async with site.started():
+        url = site.home_assistant.url
+        token = await onboard(url)
+        async with HomeAssistantClient(url, token) as home:
             await home.until_running()
             with pytest.raises(FlowError):
-                await wrong_line(home, f"https://127.0.0.1:{house._gateway_port}#{LINE}.{'0' * 64}")
-            entry = await add_integration(home, house, await add_phones(home, house))
+                await wrong_line(home, f"{site.gateway.url}#{LINE}.{'0' * 64}")
+            entry = await add_integration(home, site, await add_phones(home, site))
             await find_entities(home)
-            await add_webhook(home, entry, f"{house.ledger_url}/{URL}")
-            await garbage(house._broker_port)
+            await add_webhook(home, entry, f"http://{LOCAL}:{site.receiver.port}/{URL}")
+            await garbage(site.broker.port)
             await home.action("process_cosmos.alert", {"message": "For the webhook"}, reply=True)
-            await until(lambda: refused(home), "a destination that refuses", 30)
-            shown = [await diagnostics(house.url, token, entry), orjson.dumps(await home.get("/api/states"))]
+            await until(lambda: refused(home), "destination that refuses", 30)
+            shown = [await diagnostics(url, token, entry), orjson.dumps(await home.get("/api/states"))]
         for secret in (URL, HEADER):
             assert secret in stored(tmp_path / "gateway")
-    finally:
-        await house.stop()
     written = {path: path.read_bytes() for path in logs(tmp_path)}
-    assert {path.name for path in written} >= {"gateway.log", "home-assistant.log", "cloud.log", "devices.log"}
+    assert {path.name for path in written} >= {"gateway.log", "home-assistant.log", "cloud.log", "cloud-ledger.log"}
     assert b"description_invalid" in written[tmp_path / "gateway.log"]
     for secret in (PASSWORD, PAYLOAD, URL, HEADER, LINE):
         assert [str(path) for path, text in written.items() if secret.encode() in text] == []
@@ -66,16 +61,16 @@ async def test_a_secret_in_options_payload_and_url_is_found_in_nothing_the_proce
 
 async def wrong_line(home: HomeAssistantClient, line: str) -> None:
     """Paste a pairing line that the gateway did not print."""
-    flow = Flow(home, "/api/config/config_entries/flow")
-    await flow.begin(handler="process_cosmos")
+    flow = Flow(home)
+    await flow.begin()
     await flow.choose("pairing")
     await flow.fill("pairing", line=line)
 
 
 async def add_webhook(home: HomeAssistantClient, entry: str, url: str) -> None:
     """Add a webhook whose receiver wants a header."""
-    flow = Flow(home, "/api/config/config_entries/options/flow")
-    await flow.begin(handler=entry)
+    flow = Flow(home, OPTIONS)
+    await flow.begin(entry)
     await flow.choose("webhook")
     await flow.fill("webhook", url=url, kinds=KINDS, header="Authorization", header_value=HEADER)
     await flow.choose("keep")  # its receiver does not confirm the test event
@@ -95,10 +90,10 @@ async def garbage(port: int) -> None:
         await asyncio.to_thread(publish.single, topic, payload, qos=1, port=port, hostname="127.0.0.1")
 
 
-async def refused(home: HomeAssistantClient) -> bool | None:
+async def refused(home: HomeAssistantClient) -> bool:
     """Say when the site's page says that a destination refuses."""
     states = [state for state in await home.get("/api/states") if state["entity_id"].endswith("_destination_status")]
-    return any(state["state"] == "refused" for state in states) or None
+    return any(state["state"] == "refused" for state in states)
 
 
 async def diagnostics(url: str, token: str, entry: str) -> bytes:

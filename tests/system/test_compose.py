@@ -22,8 +22,8 @@ import yaml
 
 from process_cosmos_gateway.contract.pairing import parse_pairing_line
 from process_cosmos_gateway.options import PORT, parse_options
+from process_cosmos_testbed.broker import MOSQUITTO
 from process_cosmos_testbed.processes import ManagedProcess, accepts, free_ports, run_once
-from tests.brokers import MOSQUITTO
 
 TOP = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -43,12 +43,12 @@ def led_to(folder: Path, text: str) -> str:
 
 
 @asynccontextmanager
-async def running(part: ManagedProcess, *command: str | Path, **environment: str) -> AsyncIterator[ManagedProcess]:
-    await part.start(*command, environment={**os.environ, **environment})
+async def running(process: ManagedProcess, *command: str | Path, **environment: str) -> AsyncIterator[ManagedProcess]:
+    await process.launch(*command, environment={**os.environ, **environment})
     try:
-        yield part
+        yield process
     finally:
-        await part.stop()
+        await process.stop()
 
 
 def hashed(password: str) -> str:
@@ -102,20 +102,22 @@ async def test_each_command_it_starts_does_its_work(compose: dict[str, Any], tmp
     }
     program = BIN / "process-cosmos-gateway"
     broker = running(ManagedProcess("broker", tmp_path), MOSQUITTO, "-v", "-c", configuration)
-    async with broker as part, running(ManagedProcess("gateway", tmp_path), program, "run", **environment) as app:
-        await part.until(lambda: accepts(broker_port), "an open port")
-        await app.until(lambda: accepts(gateway_port), "an open port")
+    async with broker as process, running(ManagedProcess("gateway", tmp_path), program, "run", **environment) as app:
+        await process.until_ready(lambda: accepts(broker_port), "an open port")
+        await app.until_ready(lambda: accepts(gateway_port), "an open port")
         health = ManagedProcess("health", tmp_path)
-        await health.start(BIN / gateway["healthcheck"]["test"][1], "health", environment={**os.environ, **environment})
+        await health.launch(
+            BIN / gateway["healthcheck"]["test"][1], "health", environment={**os.environ, **environment}
+        )
         assert await health.wait(20) == 0
         words = [f"{name}={value}" for name, value in environment.items()]
         shown = await run_once("env", *words, program, "pair", "--host", "here")
         assert parse_pairing_line(shown.strip()).url == f"https://here:{gateway_port}"
 
-        async def joined() -> bool | None:
-            return f"u'{USER}'" in part.log.read_text() or None
+        async def joined() -> bool:
+            return f"u'{USER}'" in process.log.read_text()
 
-        await part.until(joined, "the gateway among its clients")
+        await process.until_ready(joined, "the gateway among its clients")
     assert (tmp_path / "data/gateway.sqlite").exists()
 
 

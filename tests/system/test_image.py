@@ -49,7 +49,7 @@ class ImageHost:
         """Take the buildah that has the image."""
         self._buildah = buildah
         self._folder = folder
-        self._part = ManagedProcess("app", folder)
+        self._process = ManagedProcess("app", folder)
 
     async def start(self, app: App, url: str) -> None:
         """Start it; return when its health check passes."""
@@ -62,17 +62,17 @@ class ImageHost:
         (data / "options.json").write_text(json.dumps(app.effective_options()))
         given = (f"--env=SUPERVISOR_TOKEN={app.token}", f"--volume={data}:/data", names[1])
         run: list[str | Path] = [self._buildah, "run", *given, container, "--"]
-        await self._part.start(*run, *config["Entrypoint"], *config["Cmd"])
+        await self._process.launch(*run, *config["Entrypoint"], *config["Cmd"])
         kind, *health = config["Healthcheck"]["Test"]
         assert kind == "CMD"
         # Not before: of two runs of a container that begin at once, buildah mounts nothing for one.
-        await self._part.until(lambda: accepts(PORT), "an open port", WITHIN)
+        await self._process.until_ready(lambda: accepts(PORT), "an open port", WITHIN)
         await out_of(*run, *health)
 
     async def stop(self, _: App) -> None:
         """Stop it; it ends well."""
-        os.kill(innermost(self._part.pid), signal.SIGTERM)
-        assert await self._part.wait(WITHIN) == 0
+        os.kill(innermost(self._process.pid), signal.SIGTERM)
+        assert await self._process.wait(WITHIN) == 0
 
 
 async def test_the_image_builds_and_is_brought_up_from_the_set_up_of_home_assistant(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from aiohttp import ClientConnectionError, ClientSession
 
 from process_cosmos_gateway.api.local_programs.tokens import make_token
 from process_cosmos_gateway.clock import SystemClock
-from process_cosmos_testbed.scenarios.leak_demo.house import ROOT, until
+from process_cosmos_testbed.processes import ROOT, until
 from tests.gateway.gateway_process import COMMAND
 
 pytestmark = pytest.mark.long

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from process_cosmos_testbed.home_assistant.onboarding import press
+from process_cosmos_testbed.scenarios.leak_demo.fixtures import DemoFixtures
 
-from .restored import Site, site_in_a_house
+from .restored import restorable_site
 
 WORKER, NEIGHBOUR = "counter.pump_restarts", "counter.neighbour_called"
 
@@ -28,63 +28,62 @@ BOTH = ("home", "app")
 async def test_a_site_restored_on_an_empty_machine_loses_and_repeats_nothing(
     tmp_path: Path, backed_up: Sequence[str], lost: Sequence[str]
 ) -> None:
-    async with site_in_a_house(tmp_path / "house") as site:
-        await answered_by_phone(site)
-        neighbour = await site.stage.ask_people("Nobody is at home", "neighbour_called", "Call the neighbour")
-        boiler = await site.stage.ask_people("The boiler is cold", "pump_restarts", "Restart it")
-        site.expected |= {"other_alerts": 3, "effects": {"pump restarted": 1}}
-        await site.house.fault("blackhole")
-        async with site.load():
+    async with restorable_site(tmp_path / "site") as restorable:
+        site, fixtures, expected = restorable.site, restorable.fixtures, restorable.fixtures.expected
+        await answered_by_phone(fixtures)
+        neighbour = await fixtures.ask_people("Nobody is at home", "neighbour_called", "Call the neighbour")
+        boiler = await fixtures.ask_people("The boiler is cold", "pump_restarts", "Restart it")
+        expected.other_alerts, expected.effects = 3, {"pump restarted": 1}
+        site.to_cloud.blackhole()
+        async with restorable.load():
             for side in backed_up:
-                await site.until_leaked(2)
-                await (site.back_up_home() if side == "home" else site.back_up_app())
-            await site.until_leaked(2)
-        alive = site.alive_in_backups(*lost)
+                await restorable.until_leaked(2)
+                await (restorable.back_up_home() if side == "home" else restorable.back_up_app())
+            await restorable.until_leaked(2)
+        alive = restorable.alive_in_backups(*lost)
         assert alive >= {neighbour, boiler}
         in_flight = alive - {neighbour, boiler}
 
         # After the backups, and the cloud endpoint hears of it: an answer whose actions must not run once more.
-        await site.house.fault("heal")
-        await site.until_arrived()
-        await site.house.answer_at_the_cloud(boiler, "Restart it", "operator at the cloud")
-        await site.stage.until_state(WORKER, "2")
-        site.expected["effects"] = {"pump restarted": 2}
-        assert (await site.until_arrived())["complaints"] == []
+        site.to_cloud.heal()
+        await restorable.until_arrived()
+        await site.answer_at_the_cloud(boiler, "Restart it", "operator at the cloud")
+        await fixtures.until_state(WORKER, "2")
+        expected.effects = {"pump restarted": 2}
+        assert (await restorable.until_arrived()).complaints == []
 
-        await site.destroy(*lost)
-        await site.restore(*lost)
+        await restorable.destroy(*lost)
+        await restorable.restore(*lost)
 
-        assert (site.epoch() != site.epoch_of_backup()) == ("app" in lost)
+        assert (restorable.epoch() != restorable.epoch_of_backup()) == ("app" in lost)
         # Of what was closed after its backup a site that lost both sides cannot know: it is alive there, and is closed
         # once more. Where one side is left, it knows.
         unknown = {boiler, *in_flight} if lost == BOTH else set()
-        await close(site, *in_flight, still_open=2 if unknown else 1)
-        await site.leak()
-        await site.leak()
-        await site.house.answer_at_the_cloud(neighbour, "Call the neighbour", "operator at the cloud")
-        await site.stage.until_state(NEIGHBOUR, "1")
-        site.expected["effects"] |= {"neighbour called": 1}
-        await close(site, boiler, still_open=0)
-        result = await site.until_arrived()
+        await close(fixtures, *in_flight, still_open=2 if unknown else 1)
+        await restorable.leak()
+        await restorable.leak()
+        await site.answer_at_the_cloud(neighbour, "Call the neighbour", "operator at the cloud")
+        await fixtures.until_state(NEIGHBOUR, "1")
+        expected.effects["neighbour called"] = 1
+        await close(fixtures, boiler, still_open=0)
+        result = await restorable.until_arrived()
         unavoidable = [f"heard more than once that {alert} was closed" for alert in unknown]
-        # Whoever was being rung when Home Assistant was backed up is rung again: that he was is not in the backup.
-        unavoidable += [f"rang again for {alert}/" for alert in in_flight]
-        complaints = [each for each in result["complaints"] if not any(words in each for words in unavoidable)]
+        # Phones that were notified after the backup of Home Assistant are notified again: the backup does not know it.
+        unavoidable += [f"was notified again for {alert}/" for alert in in_flight]
+        complaints = [each for each in result.complaints if not any(words in each for words in unavoidable)]
         assert complaints == []
-        assert result["repeats_absorbed"] > 0 or "app" not in lost, "what waited in the backup had been sent before"
+        assert result.repeats_absorbed > 0 or "app" not in lost, "what waited in the backup had been sent before"
 
 
-async def answered_by_phone(site: Site) -> None:
-    """Ask people something, which one of them answers by phone."""
-    worker = await site.stage.ask_people("The pump stands still", "pump_restarts", "Restart it")
-    button = await site.house.ask("button", alert=worker, phone=site.phones[0].name, title="Restart it")
-    await press(site.home, site.phones[0], button)
-    await site.stage.until_over(worker)
-    await site.stage.until_state(WORKER, "1")
+async def answered_by_phone(fixtures: DemoFixtures) -> None:
+    """Open an alert that one phone answers."""
+    worker = await fixtures.ask_people("The pump stands still", "pump_restarts", "Restart it")
+    await fixtures.answer_by_phone(worker, "Restart it")
+    await fixtures.until_state(WORKER, "1")
 
 
-async def close(site: Site, *alerts: str, still_open: int) -> None:
-    """Resolve ``alerts``, as their owner does; what is closed already stays as it is."""
+async def close(fixtures: DemoFixtures, *alerts: str, still_open: int) -> None:
+    """Resolve ``alerts`` as their owner does; alerts that are closed stay as they are."""
     for alert in alerts:
-        await site.home.action("process_cosmos.resolve", {"alert": alert, "note": "over since the backup"})
-    await site.stage.until_open(still_open)
+        await fixtures.home.action("process_cosmos.resolve", {"alert": alert, "note": "over since the backup"})
+    await fixtures.until_open(still_open)

@@ -42,7 +42,7 @@ def test_a_pulse_has_no_number_and_a_key_of_its_own() -> None:
 
 
 def test_a_programs_event_is_known_by_its_number() -> None:
-    found = read("lab.said.v1", {"priority": "urgent", "number": 2}, "program-1")
+    found = read("testbed.numbered.v1", {"priority": "urgent", "number": 2}, "program-1")
     assert found == [(Item(Priority.URGENT, "program-1", 2), None)]
 
 

@@ -11,23 +11,23 @@ import apsw
 import pytest
 
 from process_cosmos_gateway.options import MEGABYTE
-from process_cosmos_testbed.failing_disk import NAME, Disk, DiskFault, DiskVfs, edit_schema
+from process_cosmos_testbed.failing_disk import NAME, DiskFault, DiskVfs, FailingDisk, edit_schema
 from tests.gateway.devices.parts import until
 
 RANDOM = Random(1)  # noqa: S311 - a seed makes a run repeatable
 
 
 @pytest.fixture
-def disk() -> Iterator[Disk]:
+def disk() -> Iterator[FailingDisk]:
     """A disk below a VFS; nobody is killed."""
-    disk = Disk(die=lambda: None)
+    disk = FailingDisk(die=lambda: None)
     vfs = DiskVfs(disk)
     yield disk
     vfs.unregister()
 
 
 @pytest.fixture
-def database(tmp_path: Path, disk: Disk) -> Iterator[apsw.Connection]:
+def database(tmp_path: Path, disk: FailingDisk) -> Iterator[apsw.Connection]:
     """A database on that disk, with one row that is synced."""
     connection = apsw.Connection(str(tmp_path / "db"), vfs=NAME)
     for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "CREATE TABLE t (x)"):
@@ -48,7 +48,7 @@ def database(tmp_path: Path, disk: Disk) -> Iterator[apsw.Connection]:
     ],
 )
 def test_a_fault_strikes_once_after_so_many_calls(
-    disk: Disk, database: apsw.Connection, fault: DiskFault, error: type[apsw.Error]
+    disk: FailingDisk, database: apsw.Connection, fault: DiskFault, error: type[apsw.Error]
 ) -> None:
     disk.fail(fault, after=0, times=1)
     with pytest.raises(error):
@@ -58,14 +58,14 @@ def test_a_fault_strikes_once_after_so_many_calls(
     assert {x for (x,) in database.execute("SELECT x FROM t")} >= {1, 3}
 
 
-def test_who_looks_at_the_room_there_is_is_counted(disk: Disk, tmp_path: Path) -> None:
+def test_who_looks_at_the_room_there_is_is_counted(disk: FailingDisk, tmp_path: Path) -> None:
     disk.set_free(20)
     assert disk.counts()["looks"] == 0
     assert disk.free_bytes(tmp_path) == 20 * MEGABYTE
     assert disk.counts()["looks"] == 1
 
 
-def test_calls_before_it_pass(disk: Disk, database: apsw.Connection) -> None:
+def test_calls_before_it_pass(disk: FailingDisk, database: apsw.Connection) -> None:
     disk.fail("sync", after=1)
     database.execute("INSERT INTO t VALUES (2)")
     with pytest.raises(apsw.IOError):
@@ -74,7 +74,7 @@ def test_calls_before_it_pass(disk: Disk, database: apsw.Connection) -> None:
 
 @pytest.mark.parametrize("kept", ["none", "torn"])
 def test_after_a_power_cut_every_commit_is_there(
-    tmp_path: Path, disk: Disk, database: apsw.Connection, kept: str
+    tmp_path: Path, disk: FailingDisk, database: apsw.Connection, kept: str
 ) -> None:
     database.execute("PRAGMA synchronous = OFF")
     database.execute("INSERT INTO t VALUES (2)")
@@ -88,7 +88,7 @@ def test_after_a_power_cut_every_commit_is_there(
     after.close()
 
 
-def test_a_truncated_file_gets_its_tail_back(tmp_path: Path, disk: Disk) -> None:
+def test_a_truncated_file_gets_its_tail_back(tmp_path: Path, disk: FailingDisk) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"whole")
     disk.opened(str(path))
@@ -98,7 +98,7 @@ def test_a_truncated_file_gets_its_tail_back(tmp_path: Path, disk: Disk) -> None
     assert path.read_bytes() == b"whole"
 
 
-def test_a_file_that_replaced_another_is_followed_anew(tmp_path: Path, disk: Disk) -> None:
+def test_a_file_that_replaced_another_is_followed_anew(tmp_path: Path, disk: FailingDisk) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     disk.opened(str(path))
@@ -109,7 +109,7 @@ def test_a_file_that_replaced_another_is_followed_anew(tmp_path: Path, disk: Dis
     assert not disk.files[str(path)].writes
 
 
-async def test_the_power_goes_in_the_midst_of_a_commit(disk: Disk, database: apsw.Connection) -> None:
+async def test_the_power_goes_in_the_midst_of_a_commit(disk: FailingDisk, database: apsw.Connection) -> None:
     died = threading.Event()
     disk.die = died.set
     cut = asyncio.create_task(disk.cut("none", 1))
@@ -128,7 +128,9 @@ async def test_the_power_goes_in_the_midst_of_a_commit(disk: Disk, database: aps
     assert writer.is_alive()
 
 
-async def test_the_power_does_not_go_at_a_write_to_a_temporary_file(disk: Disk, database: apsw.Connection) -> None:
+async def test_the_power_does_not_go_at_a_write_to_a_temporary_file(
+    disk: FailingDisk, database: apsw.Connection
+) -> None:
     cut = asyncio.create_task(disk.cut("none", 1))
     await asyncio.sleep(0)
     before, numbers = disk.writes, json.dumps([*range(500)])

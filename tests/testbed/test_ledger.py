@@ -1,9 +1,10 @@
-"""The fault lab's ledger: what it says of things lost, repeated, out of order, or never sent."""
+"""Ledger and judge: items that are lost, repeated, out of order, or were never sent."""
 
 import pytest
 
 from process_cosmos_gateway.contract.destinations import Priority
-from process_cosmos_testbed.ledger import MOST_IN_COMMIT, UNNUMBERED, Arrival, Item, Ledger, Row
+from process_cosmos_testbed.judge import MOST_IN_COMMIT, Row, judge
+from process_cosmos_testbed.ledger import UNNUMBERED, Arrival, Item, Ledger
 
 HERE = ("here",)
 
@@ -30,7 +31,7 @@ def arrives_at(ledger: Ledger, each: Item, moment: float) -> None:
 
 
 def row(ledger: Ledger, priority: Priority = Priority.CHANGE, dropped: int = 0) -> Row:
-    return next(row for row in ledger.judge(HERE, {priority: dropped}) if row.priority is priority)
+    return next(row for row in judge(ledger, HERE, {priority: dropped}).rows if row.priority is priority)
 
 
 def test_what_was_acknowledged_and_arrived_is_ok() -> None:
@@ -47,8 +48,28 @@ def test_what_was_acknowledged_and_did_not_arrive_is_lost() -> None:
 def test_what_reached_one_of_two_destinations_is_lost() -> None:
     ledger = sent(item(1))
     arrives(ledger, item(1))
-    [_, change, _] = ledger.judge(("here", "there"), {})
+    [_, change, _] = judge(ledger, ("here", "there"), {}).rows
     assert (change.ok, change.lost) == (0, 1)
+
+
+def test_what_is_lost_is_named_for_each_destination_where_it_is_missing() -> None:
+    ledger = sent(*(item(number) for number in range(1, 14)), item(1, Priority.READING), item(1, key="valve"))
+    for number in range(2, 14):
+        arrives(ledger, item(number))
+    arrives(ledger, item(1, key="valve"), "valve")
+    ledger.cuts.append(101.0)
+    result = judge(ledger, ("here", "there"), {})
+    assert list(result.describe_missing()) == [
+        "1 missing at here: change pump #1",
+        "14 missing at there: " + ", ".join(f"change pump #{number}" for number in range(1, 11)) + ", …",
+    ]
+    assert not result.held
+
+
+def test_what_may_be_lost_is_not_named() -> None:
+    ledger = sent(item(1), item(1, Priority.READING))
+    ledger.cuts.append(101.0)
+    assert not judge(ledger, HERE, {Priority.CHANGE: 1}).missing
 
 
 def test_a_drop_the_gateway_counted_is_no_loss_and_one_it_did_not_count_is() -> None:

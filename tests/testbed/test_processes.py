@@ -1,5 +1,6 @@
-"""Processes of the lab: started, watched and ended."""
+"""Managed processes: started, watched and ended."""
 
+import asyncio
 import os
 import secrets
 import signal
@@ -8,13 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from process_cosmos_testbed.processes import ManagedProcess, ProcessFailedError, free_ports, run_once, until
+from process_cosmos_testbed.processes import (
+    Background,
+    EndedEarlyError,
+    ManagedProcess,
+    ProcessFailedError,
+    free_ports,
+    run_once,
+    until,
+)
 
 PYTHON = (sys.executable, "-c")
 
 
-async def never() -> bool | None:
-    return None
+async def never() -> bool:
+    return False
+
+
+async def always() -> bool:
+    return True
 
 
 def test_free_ports_are_different_and_not_those_that_connections_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,39 +39,39 @@ def test_free_ports_are_different_and_not_those_that_connections_are_given(monke
 
 
 async def test_a_part_that_ends_too_early_says_so_with_the_end_of_its_log(tmp_path: Path) -> None:
-    part = ManagedProcess("sleeper", tmp_path)
-    await part.start(*PYTHON, "print('last words')")
+    process = ManagedProcess("sleeper", tmp_path)
+    await process.launch(*PYTHON, "print('last words')")
     with pytest.raises(ProcessFailedError, match=r"(?s)ended before it reached godot.*last words"):
-        await part.until(never, "godot")
+        await process.until_ready(never, "godot")
 
 
 async def test_a_part_that_gets_nowhere_says_so(tmp_path: Path) -> None:
-    part = ManagedProcess("sleeper", tmp_path)
-    await part.start(*PYTHON, "import time; time.sleep(60)")
+    process = ManagedProcess("sleeper", tmp_path)
+    await process.launch(*PYTHON, "import time; time.sleep(60)")
     with pytest.raises(ProcessFailedError, match="did not reach godot"):
-        await part.until(never, "godot", limit=0.1)
-    assert part.running
-    assert await part.kill() == -signal.SIGKILL
-    assert not part.running
+        await process.until_ready(never, "godot", limit=0.1)
+    assert process.running
+    assert await process.kill() == -signal.SIGKILL
+    assert not process.running
 
 
 async def test_a_part_that_does_not_stop_is_killed(tmp_path: Path) -> None:
-    part = ManagedProcess("deaf", tmp_path)
+    process = ManagedProcess("deaf", tmp_path)
     words = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
     )
-    await part.start(*PYTHON, words)
-    await until(lambda: "deaf" in part.log.read_text(), "deafness")
-    await part.stop(limit=0.1)
-    assert not part.running
+    await process.launch(*PYTHON, words)
+    await until(lambda: "deaf" in process.log.read_text(), "deafness")
+    await process.stop(limit=0.1)
+    assert not process.running
 
 
 async def test_a_part_that_was_never_started_has_no_number_and_nothing_to_wait_for(tmp_path: Path) -> None:
-    part = ManagedProcess("nobody", tmp_path)
-    assert await part.wait(1) == 0
-    await part.stop()
+    process = ManagedProcess("nobody", tmp_path)
+    assert await process.wait(1) == 0
+    await process.stop()
     with pytest.raises(ProcessFailedError, match="never started"):
-        _ = part.pid
+        _ = process.pid
 
 
 async def test_nothing_configures_the_labs_gateways_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,3 +94,61 @@ async def test_a_command_that_fails_or_hangs_says_so() -> None:
 async def test_a_condition_that_never_holds_says_what_was_waited_for() -> None:
     with pytest.raises(TimeoutError, match="no rain"):
         await until(lambda: False, "rain", limit=0.05)
+
+
+async def test_output_and_errors_of_a_process_can_be_kept_apart(tmp_path: Path) -> None:
+    process = ManagedProcess("ledger", tmp_path)
+    await process.launch(*PYTHON, "import sys; print('{}'); print('oh', file=sys.stderr)", output=tmp_path / "lines")
+    assert await process.wait(20) == 0
+    assert ((tmp_path / "lines").read_text(), process.log.read_text()) == ("{}\n", "oh\n")
+
+
+async def test_a_background_task_that_fails_ends_the_work_beside_it_with_its_own_error() -> None:
+    async def fail() -> None:
+        raise ValueError("not JSON")
+
+    cancelled = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cancelled.set()
+
+    async with Background() as background:
+        background.add("reader", fail())
+        with pytest.raises(EndedEarlyError, match="reader ended early: not JSON"):
+            await background.beside(work())
+    assert cancelled.is_set()
+
+
+async def test_a_background_task_that_returns_ends_the_work_beside_it() -> None:
+    async with Background() as background:
+        background.add("reader", always())
+        with pytest.raises(EndedEarlyError, match="reader ended early: it returned"):
+            await background.beside(asyncio.sleep(60))
+
+
+async def test_a_watched_process_that_ends_by_itself_ends_the_work_with_the_end_of_its_log(tmp_path: Path) -> None:
+    process = ManagedProcess("broker", tmp_path)
+    await process.launch(*PYTHON, "import time; time.sleep(0.5); raise SystemExit('last words')")
+    await process.until_ready(always, "its start")
+    async with Background() as background:
+        background.watch(process)
+        with pytest.raises(EndedEarlyError, match=r"(?s)broker ended early: broker ended by itself.*last words"):
+            await background.beside(asyncio.sleep(60))
+
+
+async def test_a_watched_process_may_be_killed(tmp_path: Path) -> None:
+    process = ManagedProcess("broker", tmp_path)
+    await process.launch(*PYTHON, "import time; time.sleep(60)")
+    await process.until_ready(always, "its start")
+
+    async def kill() -> int:
+        code = await process.kill()
+        await asyncio.sleep(0.3)
+        return code
+
+    async with Background() as background:
+        background.watch(process)
+        assert await background.beside(kill()) == -signal.SIGKILL

@@ -8,11 +8,11 @@ import orjson
 import pytest
 
 from process_cosmos_gateway.devices.things.description import parse_description
+from process_cosmos_testbed.broker import Broker
 from process_cosmos_testbed.cli import main
-from process_cosmos_testbed.control import Control, ControlError, device_commands, proxy_commands, say
+from process_cosmos_testbed.control import ControlError, controlled, device_commands, proxy_commands, send_command
 from process_cosmos_testbed.proxy import FaultProxy
 from process_cosmos_testbed.virtual_devices.kinds import LeakSensor, TemperatureSensor, Valve
-from tests.brokers import Broker
 from tests.gateway.devices.parts import client, until
 
 
@@ -107,59 +107,59 @@ async def test_another_process_commands_things_and_proxy_by_lines(broker: Broker
         FaultProxy("127.0.0.1", broker.options.port) as proxy,
     ):
         served = {thing.name: device_commands(thing) for thing in (sensor, valve)}
-        async with Control({**served, "proxy": proxy_commands(proxy)}) as control:
-            await say(control.port, "leak-1", "set", "true")
+        async with controlled({**served, "proxy": proxy_commands(proxy)}) as port:
+            await send_command(port, "leak-1", "set", "true")
             assert sensor.wet
-            assert await say(control.port, "leak-1", "values") == {"leak": True}
-            assert await say(control.port, "valve-1", "commands") == []
-            await say(control.port, "proxy", "latency", "0.1", "0.02")
-            assert (await say(control.port, "proxy", "counts"))["connections"] == 0
-            assert await say(control.port, "proxy", "port") == proxy.port
-            assert "vanish" in (await say(control.port, "lab", "list"))["valve-1"]
+            assert await send_command(port, "leak-1", "values") == {"leak": True}
+            assert await send_command(port, "valve-1", "commands") == []
+            await send_command(port, "proxy", "latency", "0.1", "0.02")
+            assert (await send_command(port, "proxy", "counts"))["connections"] == 0
+            assert await send_command(port, "proxy", "port") == proxy.port
+            assert "vanish" in (await send_command(port, "testbed", "list"))["valve-1"]
             for words in (("nobody", "set"), ("leak-1", "fly"), ("leak-1", "set"), ('"', "x")):
                 with pytest.raises(ControlError):
-                    await say(control.port, *words)
-            reader, writer = await asyncio.open_connection("127.0.0.1", control.port)
+                    await send_command(port, *words)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b'not "closed\n')
             assert orjson.loads(await reader.readline())["ok"] is False
             writer.close()
 
 
-async def test_the_lab_runs_from_a_shell(broker: Broker) -> None:
-    lab = await asyncio.create_subprocess_exec(
+async def test_devices_run_from_a_shell(broker: Broker) -> None:
+    process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "process_cosmos_testbed", "devices", "--port", str(broker.options.port)),
         *("--leaks", "2", "--valves", "1", "--temperatures", "1"),
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        assert lab.stdout is not None
+        assert process.stdout is not None
         async with asyncio.timeout(20):
-            said = orjson.loads(await lab.stdout.readline())
-        assert said["things"] == ["leak-1", "leak-2", "temperature-1", "valve-1"]
+            said = orjson.loads(await process.stdout.readline())
+        assert said["devices"] == ["leak-1", "leak-2", "temperature-1", "valve-1"]
         async with asyncio.timeout(10):
-            await say(said["control"], "leak-2", "set", "true")
+            await send_command(said["control"], "leak-2", "set", "true")
         async with client(broker.options, topics=["wot/leak-2/properties/leak"]) as watcher:
             await until(lambda: watcher.received and watcher.received[0].payload == b"true")
     finally:
-        lab.terminate()
-        await lab.wait()
+        process.terminate()
+        await process.wait()
 
 
 async def test_the_proxy_runs_from_a_shell_and_takes_commands_there(
     broker: Broker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lab = await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "process_cosmos_testbed", "proxy", "127.0.0.1", str(broker.options.port)),
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        assert lab.stdout is not None
+        assert process.stdout is not None
         async with asyncio.timeout(20):
-            said = orjson.loads(await lab.stdout.readline())
+            said = orjson.loads(await process.stdout.readline())
         assert await asyncio.to_thread(main, ["say", str(said["control"]), "proxy", "port"]) == 0
         assert orjson.loads(capsys.readouterr().out) == {"value": said["proxy"]}
         assert await asyncio.to_thread(main, ["say", str(said["control"]), "proxy", "fly"]) == 1
         assert "fly" in capsys.readouterr().err
     finally:
-        lab.terminate()
-        await lab.wait()
+        process.terminate()
+        await process.wait()

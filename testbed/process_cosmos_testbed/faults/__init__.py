@@ -1,5 +1,5 @@
-"""The fault lab: real processes, faults that really strike, and a ledger that asks nobody what happened.
+"""Fault injection on real processes, judged by a ledger that never asks the gateway.
 
-One fault is one ``Fault`` of a table: a sentence, and a function that plays it on a ``Site``. ``docs/faults.md`` says
-what each does; ``process-cosmos-testbed faults --help`` runs them.
+A fault is a ``Fault`` of the table: a sentence, and a function that injects it into a ``Site``. ``docs/faults.md``
+describes each; ``process-cosmos-testbed faults --help`` has the options.
 """

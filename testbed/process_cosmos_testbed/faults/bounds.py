@@ -1,107 +1,93 @@
-"""Measure what a part takes while something is done to it, and hold the figures against their bounds."""
+"""Measures a process while it is under load, and compares the figures with their bounds."""
 
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_testbed.processes import ManagedProcess, until
-from process_cosmos_testbed.testbed import FaultError
 
-from .site import Site
+from .site import FaultError, Site
 
 ALARM_SECONDS = 0.2
 MOST_MEGABYTES = 150
 MOST_LOGGED = 1.0
-"""Megabytes of log that a part may write in a minute."""
+"""Megabytes of log that a process may write in a minute."""
 
 QUICK_PATIENCE = 10.0
-"""In a quick run other processes share the cores, and of so few waits the 99th percentile is the longest."""
+"""In a quick run other processes share the cores, and the 99th percentile of few waits is the longest."""
 
 _PERCENT = 0.99
 _WAIT_SECONDS = 10.0
-_PEAK_FORGOTTEN = "5"
-"""Written to ``clear_refs`` it sets VmHWM back to what is resident now (proc_pid_clear_refs(5))."""
 
 
 @dataclass
 class Waits:
-    """Waits of one kind, one after the other, in seconds. ``begun``: when the one began that is not over."""
+    """Consecutive waits of one kind, in seconds. ``begun``: the start of the wait that has not ended."""
 
     over: list[float] = field(default_factory=list)
     begun: float | None = None
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Note how long the block takes; a block that fails is still waited for."""
+        """Record the duration of the block; a block that fails counts as not ended."""
         self.begun = time.monotonic()
         yield
         self.over.append(time.monotonic() - self.begun)
         self.begun = None
 
     def until_now(self) -> Sequence[float]:
-        """Return all of them; the one that is not over has lasted until now."""
+        """Return all waits; one that has not ended lasts until now."""
         return [*self.over, *([] if self.begun is None else [time.monotonic() - self.begun])]
 
 
 @dataclass
 class Bounds:
-    """The figures of one fault. ``patience``: a bound of milliseconds may be exceeded so many times."""
+    """The figures of one fault. ``patience``: the factor by which bounds in milliseconds are relaxed."""
 
     site: Site
     patience: float
     over: list[str] = field(default_factory=list)
 
     def check(self, name: str, figure: float, most: float) -> None:
-        """Note a figure, and that it is over its bound."""
+        """Record a figure, and whether it exceeds its bound."""
         self.site.figures[name] = round(figure, 2)
         if figure > most:
             self.over.append(f"{name}: {figure:.2f}, {most:g} at most")
 
     def check_waits(self, name: str, seconds: Sequence[float], most: float) -> None:
-        """Note the 99th percentile of waits in milliseconds; ``most``: seconds. Without a wait the fault fails."""
+        """Record the 99th percentile of waits in milliseconds; ``most``: seconds. Without a wait the fault fails."""
         self.site.prove(f"waits judged: {name}", len(seconds))
         if seconds:
             slow = sorted(seconds)[min(len(seconds) - 1, int(len(seconds) * _PERCENT))]
             self.check(f"{name}_p99_ms", slow * 1000, self.patience * most * 1000)
 
     @asynccontextmanager
-    async def held(self, name: str, part: ManagedProcess | None = None, *, alarms: bool = True) -> AsyncIterator[None]:
-        """Judge memory and log of ``part`` inside the block; of the gateway, its usual value, ``alarms`` too."""
-        part = part or self.site.gateway
-        begun, logged = time.monotonic(), part.log.stat().st_size
-        _forget_peak(part)
+    async def held(
+        self, name: str, process: ManagedProcess | None = None, *, alarms: bool = True
+    ) -> AsyncIterator[None]:
+        """Judge memory and log of ``process`` (default: the gateway, with the waits of ``alarms``) inside the block."""
+        process = process or self.site.gateway
+        begun, logged = time.monotonic(), process.log.stat().st_size
+        process.forget_peak()
         yield
         ended = time.monotonic()
-        grown = (part.log.stat().st_size - logged) / 1e6
+        grown = (process.log.stat().st_size - logged) / 1e6
         self.check(f"log_mb_a_minute {name}", grown * 60 / (ended - begun), MOST_LOGGED)
-        self.check(f"rss_mb {name}", peak_megabytes(part), MOST_MEGABYTES)
-        if alarms and part is self.site.gateway:
+        self.check(f"rss_mb {name}", process.megabytes("VmHWM"), MOST_MEGABYTES)
+        if alarms and process is self.site.gateway:
             await self._check_alarms(name, begun, ended)
 
     async def _check_alarms(self, name: str, begun: float, ended: float) -> None:
-        """Judge the alarms recorded in between; one that has no acknowledgement yet has waited until now."""
+        """Judge the urgent events recorded meanwhile; one without an acknowledgement has waited until now."""
         alarms = self.site.ledger.sent(Priority.URGENT, begun, ended)
         with suppress(TimeoutError):
-            await until(lambda: all(each.acknowledged_at for each in alarms), "acknowledgements", _WAIT_SECONDS, 0.02)
+            await until(lambda: all(each.acknowledged_at for each in alarms), "acknowledgements", _WAIT_SECONDS)
         now = time.monotonic()
         self.check_waits(f"alarm {name}", [each.waited(now) for each in alarms], ALARM_SECONDS)
 
     def judge(self) -> None:
-        """Raise ``FaultError`` if a figure was over its bound."""
+        """Raise ``FaultError`` if a figure exceeded its bound."""
         if self.over:
             raise FaultError("; ".join(self.over))
-
-
-def peak_megabytes(part: ManagedProcess) -> float:
-    """Return the most resident memory a part has had since its peak was forgotten; it must be running."""
-    for line in Path(f"/proc/{part.pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise part.failure("has ended")
-
-
-def _forget_peak(part: ManagedProcess) -> None:
-    Path(f"/proc/{part.pid}/clear_refs").write_text(_PEAK_FORGOTTEN)

@@ -1,4 +1,4 @@
-"""Faults of brokers: versions they do not know, topics they deny, keep-alives they shorten, ids they give out again."""
+"""Faults of brokers: unsupported versions, denied topics, shortened keep-alives, reused message ids."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -11,22 +11,21 @@ from process_cosmos_gateway.devices.options import BrokerOptions
 from process_cosmos_testbed.fake_home_assistant import RequestFailedError
 from process_cosmos_testbed.mqtt_proxy import Manners, MqttProxy, Reaction
 from process_cosmos_testbed.processes import until
-from process_cosmos_testbed.testbed import FaultError
 from process_cosmos_testbed.virtual_devices.kinds import OPEN, Valve
 from process_cosmos_testbed.virtual_devices.sensors import NumberedSensor
 
 from .bounds import QUICK_PATIENCE, Bounds
 from .fault import Fault, Scale
-from .site import Site
+from .site import FaultError, Site
 
 _DAY = 24 * 3600.0 + 1
 _SILENCE = 11.0
 _PULSES = 100
-"""Some more than devices say by themselves when their broker is back: those take the first ids."""
+"""More than devices send by themselves when their broker is back, since those messages get the first ids."""
 
 
 async def other_brokers(site: Site, scale: Scale) -> None:
-    """F32: 3.1.1 only, no ``$SYS``, Server Keep Alive, ids given out again; then QoS 0 only and denied topics."""
+    """F32: 3.1.1 only, no ``$SYS``, Server Keep Alive, reused ids; then QoS 0 only and denied topics."""
     bounds = Bounds(site, scale.of(QUICK_PATIENCE, 1.0))
     [sensor] = await site.add_sensors(1)
     async with _proxy(site) as proxy:
@@ -36,7 +35,7 @@ async def other_brokers(site: Site, scale: Scale) -> None:
             for _ in range(scale.of(1, 5)):
                 await broker.change_versions()
                 for reaction in (Reaction.HANG_UP, Reaction.SILENCE):
-                    await site.tell_machine("time", "skip", _DAY)
+                    await site.skip(_DAY)
                     await broker.behave(Manners(to_sys=reaction), f"{reaction}_at_sys", skip=_SILENCE)
         await site.settle()
         await broker.shorten_keep_alive(*scale.of((2, 4.0), (5, 30.0)))
@@ -51,26 +50,26 @@ async def other_brokers(site: Site, scale: Scale) -> None:
 
 @asynccontextmanager
 async def _proxy(site: Site) -> AsyncIterator[MqttProxy]:
-    async with MqttProxy(site.broker_port) as proxy:
+    async with MqttProxy(site.broker.port) as proxy:
         site.to_broker.far_port = proxy.port
         site.to_broker.reset()
         try:
             yield proxy
         finally:
-            site.to_broker.far_port = site.broker_port
+            site.to_broker.far_port = site.broker.port
             site.to_broker.reset()
 
 
 @dataclass(frozen=True, slots=True)
 class _Broker:
-    """Strikes with the broker behind ``proxy``; ``sensor`` tells whether the gateway still hears devices."""
+    """The broker behind ``proxy``; ``sensor`` shows whether the gateway still receives from devices."""
 
     site: Site
     proxy: MqttProxy
     sensor: NumberedSensor
 
     async def behave(self, manners: Manners, what: str, *, skip: float = 0.0) -> None:
-        """Behave so to a new connection; return when it struck, and a device is heard that spoke after that."""
+        """Apply ``manners`` to a new connection; return when they took effect and a later message was received."""
         before = self.proxy.counts[what]
         self.proxy.manners = manners
         await self.proxy.reset()
@@ -78,17 +77,17 @@ class _Broker:
         await self.site.until_heard(self.sensor, skip=skip)
 
     async def change_versions(self) -> None:
-        """Hang up at MQTT 5; be silent at it, a day later; speak it, another day later."""
+        """Close connections of MQTT 5; a day later ignore them; another day later support them."""
         await self.behave(Manners(to_5=Reaction.HANG_UP), "hang_up_at_5")
         await self._until_link(lambda link: link.version == "3.1.1", "MQTT 3.1.1")
-        await self.site.tell_machine("time", "skip", _DAY)
+        await self.site.skip(_DAY)
         await self.behave(Manners(to_5=Reaction.SILENCE), "silence_at_5", skip=_SILENCE)
-        await self.site.tell_machine("time", "skip", _DAY)
+        await self.site.skip(_DAY)
         await self.behave(Manners(), "connects_5")
         await self._until_link(lambda link: link.version == "5", "MQTT 5")
 
     async def shorten_keep_alive(self, seconds: int, quiet: float) -> None:
-        """Tell a Server Keep Alive, while nothing else is said: an acknowledgement is a sign of life too."""
+        """Send a Server Keep Alive while no other messages flow: an acknowledgement would be a sign of life, too."""
         await self.behave(Manners(keep_alive=seconds), "keep_alive_told")
         await self.site.settle()
         before, missed = self.proxy.counts["pings"], self.proxy.counts["keep_alive_missed"]
@@ -98,12 +97,12 @@ class _Broker:
             raise FaultError(f"the gateway missed a Server Keep Alive {missed} times")
 
     async def give_ids_out_again(self, rounds: int) -> None:
-        """Kill the broker, so that it gives messages that are alike the ids it has given to others of them."""
-        await self.site.save_broker()
+        """Kill the broker, so that it reuses message ids for equal messages."""
+        await self.site.broker.save()
         await self._pulse()
         for _ in range(rounds):
             self.site.prove("broker killed", await self.site.broker.kill() != 0)
-            await self.site.start_broker()
+            await self.site.broker.start()
             await self.site.until_heard(self.sensor, skip=1.0)
             before = self.proxy.counts["ids_given_out_again"]
             await self._pulse()
@@ -115,8 +114,8 @@ class _Broker:
         await self.site.settle()
 
     async def deny(self) -> None:
-        """Deny a write; then take QoS 0 only. Nothing that counts is said meanwhile: such a broker loses it."""
-        options = BrokerOptions(host="127.0.0.1", port=self.site.broker_port)
+        """Deny a write; then accept QoS 0 only. No judged items are sent meanwhile: such a broker loses them."""
+        options = BrokerOptions(host="127.0.0.1", port=self.site.broker.port)
         async with Valve(options, "valve-denied", safe_after=None) as valve:
             topic = f"{valve.topic}/properties/{OPEN}/writeproperty"
             await self.behave(Manners(denied=topic), "connects_5")
@@ -140,15 +139,15 @@ class _Broker:
 
 
 async def _until_denied(site: Site) -> None:
-    """Write until the device is known and the refusal says why."""
+    """Write until the device is known and the refusal has its reason."""
     async with asyncio.timeout(20):
-        while "write_denied" not in (await _write(site, value=False) or ""):  # noqa: ASYNC110 - nobody tells
+        while "write_denied" not in (await _write(site, value=False) or ""):  # noqa: ASYNC110 - the gateway has no event for it
             await asyncio.sleep(0.1)
     site.prove("writes denied", 1)
 
 
 async def _write(site: Site, *, value: bool) -> str | None:
-    """Write to the valve; return what the refusal says."""
+    """Write to the valve; return the text of a refusal."""
     write = WriteProperty(id="valve", device="wot/valve-denied", property=OPEN, value=value)
     try:
         await site.home_assistant.request(write)

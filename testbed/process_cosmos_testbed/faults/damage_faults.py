@@ -1,14 +1,14 @@
-"""Faults of files: bits that flip, tails that are cut off, files that are gone, in the database of a dead gateway."""
+"""Faults of files: flipped bits, truncated tails and missing files in the database of a killed gateway."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 
 from process_cosmos_testbed.processes import until
-from process_cosmos_testbed.webhook_receiver import WEBHOOK
+from process_cosmos_testbed.testbed import CLOUD, WEBHOOK
 
 from .fault import Fault, Scale
-from .site import CLOUD, Site
+from .site import Site
 
 _PAGE = 4096
 _HEADER = 100
@@ -17,7 +17,7 @@ type Damage = Callable[[Path, Random], None]
 
 
 async def damaged_files(site: Site, scale: Scale) -> None:
-    """F10: bits flip in header and pages, tails and logs are gone, the file has 0 bytes: it starts and goes on."""
+    """F10: flipped bits in header and pages, missing tails and logs, a file of 0 bytes: the gateway starts again."""
     site.ledger.rewound = True
     for _ in range(scale.of(1, 5)):
         for name, damage in DAMAGES.items():
@@ -36,7 +36,7 @@ async def damaged_files(site: Site, scale: Scale) -> None:
 
 
 async def _until_all_arrived(site: Site) -> None:
-    """Return when nothing waits; a store that went back in time looks like a copy, which a person enrols anew."""
+    """Return when nothing waits; a store that lost its newest commits looks like a copy, and is enrolled again."""
     await until(lambda: _is_empty(site) or _conflicts(site), "empty outbox")
     if not _is_empty(site):
         site.figures["enrolled_again"] = site.figures.get("enrolled_again", 0) + 1
@@ -54,7 +54,7 @@ def _conflicts(site: Site) -> bool:
 
 
 async def _set_up_again(site: Site) -> None:
-    """Set what the damage has taken, as a person does who is told of it."""
+    """Configure destinations that were lost with the database, as a person does after the repair issue."""
     site.home_assistant.status = None
     await until(lambda: site.home_assistant.status is not None, "status")
     if site.link(WEBHOOK) is None:

@@ -1,4 +1,4 @@
-"""Faults of devices: floods of values, records, bytes, topics and descriptions, alarms among them."""
+"""Faults of devices: floods of values, records, bytes, topics and descriptions, with urgent events among them."""
 
 import asyncio
 import sys
@@ -15,8 +15,8 @@ _FLOOD_SECONDS = 600.0
 
 
 async def floods(site: Site, scale: Scale) -> None:
-    """F31: values, SenML, large messages, long topics, descriptions, and garbage retained at each start."""
-    site.is_paced = site.is_direct = True  # the proxy's work would count as the gateway's
+    """F31: values, SenML, large messages, long topics, descriptions, and retained garbage at each start."""
+    site.gateway.is_paced = site.is_direct = True  # the proxy's work would count as the gateway's
     await site.restart_gateway()
     seconds, bounds = scale.of(1.5, 60.0), Bounds(site, scale.of(QUICK_PATIENCE, 1.0))
     async with site.traffic(rate=10, keys=2):
@@ -38,26 +38,26 @@ async def floods(site: Site, scale: Scale) -> None:
 
 
 async def _flood(site: Site, kind: str, amount: float) -> None:
-    """Let another process flood the broker."""
-    command = ("-m", "process_cosmos_testbed.faults.flood", kind, "--port", str(site.broker_port))
+    """Flood the broker from another process."""
+    command = ("-m", "process_cosmos_testbed.faults.flood", kind, "--port", str(site.broker.port))
     said = await run_once(sys.executable, *command, "--amount", str(amount), limit=_FLOOD_SECONDS)
     site.prove(f"said by a stranger: {kind}", int(said))
 
 
 async def _large(bounds: Bounds, messages: int, most: int) -> None:
-    """Let messages of 20 MB, then one of ``most`` MB, come through a broker that knows 3.1.1 only: no limit is told."""
+    """Send messages of 20 MB, then one of ``most`` MB, through a broker of MQTT 3.1.1, which has no packet limit."""
     site = bounds.site
-    async with MqttProxy(site.broker_port, Manners(to_5=Reaction.HANG_UP)) as proxy:
+    async with MqttProxy(site.broker.port, Manners(to_5=Reaction.HANG_UP)) as proxy:
         site.to_broker.far_port, site.is_direct = proxy.port, False
         await site.restart_gateway()
         await site.until_struck("3.1.1 spoken", lambda: proxy.counts["connects_311"])
         async with bounds.held("large"):
             for number in range(messages):
                 await _oversized(site, 20, number)
-        # On the connection that carries it an alarm waits for its end, whatever the gateway does: 2 ms for a megabyte.
+        # An urgent event on the same connection waits for the end of the message in any case: 2 ms for each megabyte.
         async with bounds.held("larger than the memory", alarms=False):
             await _oversized(site, most, messages)
-    site.to_broker.far_port = site.broker_port
+    site.to_broker.far_port = site.broker.port
     site.to_broker.reset()
 
 
@@ -67,13 +67,13 @@ async def _oversized(site: Site, megabytes: int, before: int) -> None:
 
 
 async def _retained(bounds: Bounds, amount: int, seconds: float) -> None:
-    """Let garbage be retained, half of it at topics of 65 kB, and start anew: it comes at every start."""
+    """Retain garbage, half of it at topics of 65 kB, and restart the gateway, which receives it at every start."""
     site = bounds.site
     await _flood(site, "garbage", amount)
     site.figures["start_seconds_with_garbage"] = round(await site.restart_gateway(), 2)
     async with bounds.held("garbage"):
         await asyncio.sleep(seconds)
-    # More than half of it: neither kind can be all that was looked at.
+    # More than half of it, so that neither kind can be all that was read.
     refused = partial(_passed_over, site, "description_invalid")
     await site.until_struck("garbage retained, and looked at", refused, before=amount // 2)
 

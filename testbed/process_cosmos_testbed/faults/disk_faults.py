@@ -1,4 +1,4 @@
-"""Faults of storage: a disk that is full, breaks, lies about a sync, or cannot be written to."""
+"""Faults of storage: a disk that is full, broken, fails a sync once, or is read-only."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,13 +22,13 @@ async def failing_disk(site: Site, scale: Scale) -> None:
 async def _fail(site: Site, fault: DiskFault, after: int) -> None:
     before = await _failures(site)
     burst = site.home_assistant.new_alert()
-    await site.tell_machine("disk", "fail", fault, after, 1)
+    await site.gateway.command_machine("disk", "fail", fault, after, 1)
     site.prove(f"{fault} failed", await _until_failed(site, before, lambda: site.home_assistant.raise_alert(burst)))
     await site.revive()
 
 
 async def full_disk(site: Site, scale: Scale) -> None:
-    """F9: the disk is full for a while, filled by somebody else."""
+    """F9: the disk is full for a while, filled by another program."""
     async with site.traffic():
         await _out_of_order(site, DiskFault.FULL, scale.of(1.0, 30.0))
 
@@ -41,10 +41,10 @@ async def read_only(site: Site, scale: Scale) -> None:
 
 async def _out_of_order(site: Site, fault: DiskFault, seconds: float) -> None:
     before = await _failures(site)
-    await site.tell_machine("disk", "fail", fault, 0, -1)
+    await site.gateway.command_machine("disk", "fail", fault, 0, -1)
     await asyncio.sleep(seconds)
     site.prove(f"writes failed: {fault}", await _until_failed(site, before))
-    await site.tell_machine("disk", "heal")
+    await site.gateway.command_machine("disk", "heal")
     await site.revive()
 
 
@@ -57,7 +57,7 @@ async def _until_failed(site: Site, before: int, meanwhile: Callable[[], None] =
 
 
 async def _failures(site: Site) -> int:
-    count: int = (await site.tell_machine("disk", "counts"))["failed"]
+    count: int = (await site.gateway.command_machine("disk", "counts"))["failed"]
     return count
 
 

@@ -1,6 +1,6 @@
-"""What a fault is: a sentence, and a function that plays it."""
+"""The definition of a fault: a sentence, and a function that injects it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from .site import Site
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How much of a fault is played: the quick form keeps every kind of strike and repeats it less.
+    """How often a fault is repeated: the quick scale keeps every kind of strike and repeats it less.
 
-    ``soak``: minutes of the soak, if other than usual. ``plots``: the folder for pictures, None: none are drawn.
+    ``soak``: minutes of the soak, if not the default. ``plots``: the folder for plots; None: none are drawn.
     """
 
     quick: bool
@@ -26,14 +26,14 @@ class Scale:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One fault. ``own_site``: it leaves a site behind that no other fault should be played on.
+    """One fault. ``own_site``: no other fault may use its site afterwards.
 
-    ``disk``: SQLite's files go through the lab's disk. ``settings``: options of the gateway it needs.
+    ``disk``: SQLite's files pass through the failing disk. ``settings``: options of the gateway that it needs.
     """
 
     name: str
     sentence: str
-    play: Callable[[Site, Scale], Awaitable[None]]
+    play: Callable[[Site, Scale], Coroutine[Any, Any, None]]
     own_site: bool = False
     disk: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)

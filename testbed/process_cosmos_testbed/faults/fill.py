@@ -1,7 +1,7 @@
-"""Fills the outbox of a gateway that has stopped: ``python -m process_cosmos_testbed.faults.fill FOLDER COUNT``.
+"""Fills the outbox of a stopped gateway: ``python -m process_cosmos_testbed.faults.fill FOLDER COUNT``.
 
-The first ``--judged`` events are ticks of ``--device`` that the ledger counts; the rest only lie there. Each is
-accepted by the outbox as any other.
+The first ``--judged`` events are ticks of ``--device`` that the ledger counts; the rest are ballast. The outbox accepts
+each of them as any other event.
 """
 
 import argparse
@@ -24,7 +24,7 @@ _ROOM = 1 << 40
 
 
 async def fill(folder: Path, count: int, judged: int, device: str) -> None:
-    """Return when ``count`` events are on disk."""
+    """Store ``count`` events durably."""
     ulids, clock = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom), SystemClock()
     store = await Store.open(folder, ulids)
     outbox = Outbox(store, clock, Limits(quota=dict.fromkeys(Priority, _ROOM)))

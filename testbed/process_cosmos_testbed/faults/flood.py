@@ -1,7 +1,7 @@
-"""Floods a broker as a stranger's device would; a process of its own, so that nobody who measures is slowed down.
+"""Floods a broker as a foreign device would, in a process of its own so that measurements are not slowed down.
 
 ``python -m process_cosmos_testbed.faults.flood KIND --port PORT --amount AMOUNT`` prints how many messages the
-broker has confirmed.
+broker has acknowledged.
 """
 
 import argparse
@@ -24,40 +24,40 @@ _MEGABYTE = 1_000_000
 
 _MESSAGES_A_SECOND = 5_000
 _BYTES_A_SECOND = 20 * _MEGABYTE
-"""25 times what one device may say. Beyond what the gateway reads the broker's own queue overflows: it drops
-messages of all devices that it has confirmed, and says so in ``$SYS``."""
+"""25 times the rate of one device. At higher rates than the gateway reads the broker's own queue overflows: it drops
+acknowledged messages of all devices, and counts them in ``$SYS``."""
 
 
 class Stranger:
-    """A client of the broker that means no good. ``said``: messages that the broker has confirmed."""
+    """A client that floods the broker. ``sent``: messages that the broker has acknowledged."""
 
     def __init__(self, connection: Connection) -> None:
-        """Speak on ``connection``."""
+        """Publish on ``connection``."""
         self._connection = connection
         self._due = time.monotonic()
         self.said = 0
 
     async def say(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Publish; the broker confirms."""
+        """Publish; return when the broker has acknowledged."""
         await self._wait(1, len(topic) + len(payload))
         await self._connection.publish(topic, payload, retain=retain)
         self.said += 1
 
     async def say_at_once(self, topic: str, payloads: Sequence[bytes]) -> None:
-        """Publish some without waiting for each confirmation."""
+        """Publish several messages without waiting for each acknowledgement."""
         await self._wait(len(payloads), sum(map(len, payloads)))
         await asyncio.gather(*(self._connection.send(topic, payload) for payload in payloads))
         self.said += len(payloads)
 
     async def _wait(self, messages: int, size: int) -> None:
-        """Wait until so much may be said, one after the other."""
+        """Wait until this much may be sent."""
         now = time.monotonic()
         self._due = max(self._due, now) + max(messages / _MESSAGES_A_SECOND, size / _BYTES_A_SECOND)
         await asyncio.sleep(self._due - now)
 
 
 async def _values(stranger: Stranger, seconds: float) -> None:
-    """Say values of a number and of a boolean 25 times as fast as one device may."""
+    """Send values of a number and of a boolean at 25 times the rate of one device."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         await stranger.say_at_once("wot/flood/flow", [b"%d" % number for number in range(200)])
@@ -67,7 +67,7 @@ async def _values(stranger: Stranger, seconds: float) -> None:
 async def _records(stranger: Stranger, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        # Of what arrives at once only the first message is within the device's rate.
+        # Of messages that arrive at once only the first is within the device's rate.
         await stranger.say_at_once("wot/flood/flow", [_RECORDS] * 10)
         await stranger.say_at_once("wot/flood/flow", [_TOO_MANY_RECORDS] * 10)
 
@@ -81,7 +81,7 @@ async def _topics(stranger: Stranger, seconds: float) -> None:
 
 
 async def _changes(stranger: Stranger, seconds: float) -> None:
-    """Describe one device anew, again and again."""
+    """Change the description of one device repeatedly."""
     until = time.monotonic() + seconds
     number = 0
     while time.monotonic() < until:
@@ -97,13 +97,13 @@ async def _descriptions(stranger: Stranger, count: float) -> None:
 
 
 async def _withdrawn(stranger: Stranger, count: float) -> None:
-    """Take the descriptions of many devices back: they would fill the places that garbage is to be looked at for."""
+    """Remove the descriptions of many devices: they would use the quota in which garbage must be read."""
     for number in range(int(count)):
         await stranger.say(f"wot/new-{number}/td", b"", retain=True)
 
 
 async def _garbage(stranger: Stranger, count: float) -> None:
-    """Leave garbage behind that looks like descriptions, half of it at topics of 65 kB."""
+    """Retain garbage that looks like descriptions, half of it at topics of 65 kB."""
     for number in range(int(count) // 2):
         await stranger.say(f"wot/garbage-{number}/td", _GARBAGE, retain=True)
         await stranger.say(f"wot/{number}{_LONG}/td", b"no description", retain=True)
@@ -123,7 +123,7 @@ FLOODS: Mapping[str, Callable[[Stranger, float], Awaitable[None]]] = {
     "garbage": _garbage,
     "large": _large,
 }
-"""What each does with its amount: seconds of the first four, else how many, or how many megabytes."""
+"""The floods; their amount is seconds for the first four, else a number of messages or megabytes."""
 
 
 def description(name: str, title: str = "Flood") -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Faults of strangers and harmful sites: connections, bodies and batches by the thousand, while others go on."""
+"""Faults of unauthenticated clients and harmful sites: floods of connections, bodies and batches."""
 
 import asyncio
 import os
@@ -19,25 +19,24 @@ from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.contract.pairing import parse_line
 from process_cosmos_gateway.destinations.cloud import Credentials
 from process_cosmos_gateway.destinations.enrolment import enrol
-from process_cosmos_testbed.processes import ManagedProcess, run_once
-from process_cosmos_testbed.testbed import FaultError, serves
+from process_cosmos_testbed.processes import ManagedProcess, run_once, serves
 
 from .bounds import QUICK_PATIENCE, Bounds, Waits
 from .fault import Fault, Scale
 from .harmful import BATCHES
-from .site import Site
+from .site import FaultError, Site
 
 OF_THE_GATEWAY = ("half open", "mute", "slow", "packed")
 OF_THE_CLOUD = (*OF_THE_GATEWAY, "codeless")
 
 PROOF: Mapping[str, str] = {"packed": "200", "codeless": "403", **dict.fromkeys(BATCHES, "200"), "quotes": "413"}
-"""The status that is documented for what a flood asks for; those that ask for nothing prove that they connected."""
+"""The documented status for the requests of a flood; floods without requests prove that they connected."""
 
 NEIGHBOUR_SECONDS = 0.5
-"""For another site's batch."""
+"""Bound of another site's batch."""
 
 NEWCOMER_SECONDS = 1.5
-"""For the health, on a new connection: one that finds the queue full is announced again after a second (RFC 6298)."""
+"""Bound of a health check on a new connection; with a full queue TCP repeats its SYN after a second (RFC 6298)."""
 
 FEW_DESCRIPTORS = 256
 _EVERY = 0.05
@@ -46,7 +45,7 @@ _HARMFUL_SITES = 2
 
 
 async def floods(site: Site, scale: Scale) -> None:
-    """F29: strangers and harmful sites flood gateway and endpoint; alarms and other sites go on as before."""
+    """F29: unauthenticated clients and harmful sites flood gateway and endpoint; urgent events and others go on."""
     seconds = scale.of(1.5, 30.0)
     bounds = Bounds(site, scale.of(QUICK_PATIENCE, 1.0))
     async with site.traffic(rate=10, keys=2):
@@ -54,37 +53,39 @@ async def floods(site: Site, scale: Scale) -> None:
             await asyncio.sleep(seconds)
         for kind in OF_THE_GATEWAY:
             await _flood(bounds, site.gateway, kind, seconds, "--path", "/v1/pair")
-        site.descriptors = FEW_DESCRIPTORS
+        site.gateway.descriptors = FEW_DESCRIPTORS
         await site.restart_gateway()
         most = resource.prlimit(site.gateway.pid, resource.RLIMIT_NOFILE)
         site.prove("few descriptors", most == (FEW_DESCRIPTORS, FEW_DESCRIPTORS))
         await _flood(bounds, site.gateway, "half open", seconds, label=" with few descriptors")
-        site.descriptors = 0
+        site.gateway.descriptors = 0
         await site.restart_gateway()
         await _beside_neighbour(bounds, OF_THE_CLOUD, seconds)
-        # Memory that strangers took is not given back: it would be judged as that of the sites.
+        # Memory that the earlier floods used is not returned: it would count as that of the sites.
         await site.cloud.stop()
-        await site.start_cloud()
+        await site.cloud.start()
         certificates = [await _certificate(site) for _ in range(_HARMFUL_SITES)]
         await _beside_neighbour(bounds, BATCHES, seconds, *certificates)
     bounds.judge()
 
 
 async def _beside_neighbour(bounds: Bounds, kinds: Iterable[str], seconds: float, *more: str) -> None:
-    """Flood the endpoint in several ways while another site goes on."""
+    """Flood the endpoint in several ways while another site sends."""
     async with neighbour(bounds.site) as other:
         for kind in kinds:
             with other.judged(bounds, kind):
                 await _flood(bounds, bounds.site.cloud, kind, seconds, *more)
 
 
-async def _flood(bounds: Bounds, part: ManagedProcess, kind: str, seconds: float, *more: str, label: str = "") -> None:
-    """Flood one part, and judge what it takes and whether newcomers are still served."""
-    site, name = bounds.site, f"{part.name} {kind}{label}"
-    port = site.gateway_port if part is site.gateway else site.cloud_port
+async def _flood(
+    bounds: Bounds, process: ManagedProcess, kind: str, seconds: float, *more: str, label: str = ""
+) -> None:
+    """Flood one process; judge its memory and log, and whether new connections are still served."""
+    site, name = bounds.site, f"{process.name} {kind}{label}"
+    port = site.gateway.port if process is site.gateway else site.cloud.port
     flood = ("-m", "process_cosmos_testbed.faults.strangers", kind, str(port), str(seconds), *more)
     newcomers = Waits()
-    async with bounds.held(name, part), asyncio.TaskGroup() as group:
+    async with bounds.held(name, process), asyncio.TaskGroup() as group:
         asking = group.create_task(_ask_anew(port, newcomers))
         strikes = orjson.loads(await run_once(sys.executable, *flood, limit=seconds + 60))
         asking.cancel()
@@ -96,21 +97,21 @@ async def _flood(bounds: Bounds, part: ManagedProcess, kind: str, seconds: float
 
 
 async def _ask_anew(port: int, waits: Waits) -> None:
-    """Ask for the health on new connections, until cancelled; a newcomer who is thrown out tries again."""
+    """Repeat health checks on new connections until cancelled; a closed connection is tried again."""
     while True:
         with waits.one():
-            while not await serves(f"https://127.0.0.1:{port}/health"):  # noqa: ASYNC110 - nobody tells
+            while not await serves(f"https://127.0.0.1:{port}/health"):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_EVERY)
         await asyncio.sleep(_ANEW_EVERY)
 
 
 async def _enrol(site: Site, name: Ulid) -> Credentials:
-    code = await site.command_of_cloud("code", "--url", f"https://127.0.0.1:{site.cloud_port}")
+    code = await site.cloud.one_time_code()
     return await enrol(parse_line(code), name)
 
 
 async def _certificate(site: Site) -> str:
-    """Enrol a site of its own at the endpoint; return the option that leads to its key and certificate."""
+    """Enrol another site at the endpoint; return the option with the file of its key and certificate."""
     name = _ulids()
     credentials = await _enrol(site, name)
     file = site.folder / f"{name}.pem"
@@ -124,7 +125,7 @@ _ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)
 
 @dataclass
 class Neighbour:
-    """Another site at the same endpoint. ``waits``: what each of its batches took."""
+    """Another site at the same endpoint. ``waits``: the duration of each of its batches."""
 
     url: str
     site: Ulid
@@ -134,7 +135,7 @@ class Neighbour:
 
     async def send(self) -> None:
         """Send a batch of one event."""
-        event = {"specversion": "1.0", "id": _ulids(), "source": site_source(self.site), "type": "lab.neighbour.v1"}
+        event = {"specversion": "1.0", "id": _ulids(), "source": site_source(self.site), "type": "testbed.neighbour.v1"}
         headers = {"Content-Type": BATCH_CONTENT_TYPE, EPOCH_HEADER: self.site}
         if self.token is not None:
             headers[TOKEN_HEADER] = self.token
@@ -153,7 +154,7 @@ class Neighbour:
 
     @contextmanager
     def judged(self, bounds: Bounds, name: str) -> Iterator[None]:
-        """Judge the batches inside the block, also one that is still on its way at its end."""
+        """Judge the batches inside the block, also one without a reply at its end."""
         self.waits.over.clear()
         yield
         bounds.check_waits(f"neighbour {name}", self.waits.until_now(), NEIGHBOUR_SECONDS)
@@ -161,12 +162,12 @@ class Neighbour:
 
 @asynccontextmanager
 async def neighbour(site: Site) -> AsyncIterator[Neighbour]:
-    """Let another site send to the endpoint inside the block."""
+    """Run another site inside the block that sends to the endpoint."""
     name = _ulids()
     credentials = await _enrol(site, name)
     connector = aiohttp.TCPConnector(ssl=credentials.tls(), limit=1)
     async with aiohttp.ClientSession(connector=connector) as http, asyncio.TaskGroup() as group:
-        other = Neighbour(f"https://127.0.0.1:{site.cloud_port}", name, http)
+        other = Neighbour(f"https://127.0.0.1:{site.cloud.port}", name, http)
         running = group.create_task(other.run())
         yield other
         running.cancel()

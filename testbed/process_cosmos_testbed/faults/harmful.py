@@ -18,7 +18,7 @@ _WIDE = 450_000
 
 
 def series(site: str) -> Iterable[bytes]:
-    """Yield batches of 30,000 readings, each of a series that never was there before."""
+    """Yield batches of 30,000 readings, each of a new series."""
     names = (b"x" * _NAME + b"/p%d" % number for number in range(1, _RECORDS))
     rest = b"".join(b',{"n":"%s","v":1}' % name for name in names) + b"]"
     for number in count():
@@ -36,14 +36,14 @@ def values(site: str) -> Iterable[bytes]:
 
 
 def quotes(_: str) -> Iterable[bytes]:
-    """Yield too many values, and a string of escaped quotes that never ends: nobody may look for its end twice."""
+    """Yield too many values, and an endless string of escaped quotes whose end must not be searched twice."""
     body = b"[" + b"," * _COMMAS + b'"' + rb"\"" * _QUOTES + b"]"
     while True:
         yield body
 
 
 def brackets(site: str) -> Iterable[bytes]:
-    """Yield batches of one long text that could be taken for something deep."""
+    """Yield batches of one long text that could be mistaken for deep nesting."""
     text = b'"' + b"[" * _BRACKETS + "\N{SPLASHING SWEAT SYMBOL}".encode() * _WIDE + b'"'
     for number in count():
         yield b"[" + _event(site, f"b{number}", text) + b"]"
@@ -55,7 +55,7 @@ BATCHES: Mapping[str, Callable[[str], Iterable[bytes]]] = {
     "brackets": brackets,
     "series": series,
 }
-"""By kind: the batches of a site, by its id."""
+"""The kinds of batches; each function gets the id of the site."""
 
 
 def _event(site: str, name: str, data: bytes, content: str = "json") -> bytes:
@@ -63,7 +63,7 @@ def _event(site: str, name: str, data: bytes, content: str = "json") -> bytes:
         "specversion": "1.0",
         "id": name,
         "source": f"/sites/{site}",
-        "type": "lab.harmful.v1",
+        "type": "testbed.harmful.v1",
         "datacontenttype": f"application/{content}",
     }
     return orjson.dumps(head)[:-1] + b',"data":' + data + b"}"

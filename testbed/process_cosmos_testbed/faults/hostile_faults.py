@@ -1,4 +1,4 @@
-"""Faults of far sides that are there and do harm: login pages, and one event that fails while others pass."""
+"""Faults of receivers that reply with harmful content: login pages, and one event that fails while others pass."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 
 from process_cosmos_gateway.contract.destinations import LinkState
+from process_cosmos_testbed.http_server import MisbehavingEndpoint
 from process_cosmos_testbed.interceptor import Interceptor
 from process_cosmos_testbed.ledger import Arrival
 from process_cosmos_testbed.processes import until
@@ -25,12 +26,12 @@ from process_cosmos_testbed.replies import (
     token,
     truncated,
 )
-from process_cosmos_testbed.webhook_receiver import WEBHOOK, Receiver
+from process_cosmos_testbed.testbed import CLOUD, WEBHOOK
 
 from .bounds import QUICK_PATIENCE, Bounds
 from .fault import Fault, Scale
 from .network_faults import until_link
-from .site import CLOUD, Site
+from .site import Site
 
 _TIME_OUT = 25.0
 _PAUSE = 31.0
@@ -41,25 +42,25 @@ ONE: Mapping[str, Misbehave] = {
     "500": status(500),
     "headers of 9 kB": long_headers,
 }
-"""How a far side fails at one event."""
+"""How a receiver fails for one event."""
 
 TOKENS: Mapping[str, str] = {"65 kB": "x" * 65_000, "two lines": "1-0\r\nX: y"}
 CURSORS: Mapping[str, int] = {"stays": 0, "falls": -1, "has no larger one": (1 << 63) - 1}
 
 _POLLS = 12
-"""Of an inbox that is never empty, beside one a second."""
+"""Polls of an inbox that is never empty which are allowed beside one a second."""
 
 
 async def one_fails(site: Site, scale: Scale) -> None:
     """F30: a login page without ``<html>``; one event that never gets a proper reply while others pass."""
     bounds = Bounds(site, scale.of(QUICK_PATIENCE, 1.0))
-    async with site.interceptor() as interceptor, site.traffic(rate=10, keys=2):
+    async with site.intercepted() as interceptor, site.traffic(rate=10, keys=2):
         async with bounds.held("login page"):
             site.receiver.misbehave = script
             await until_link(site, WEBHOOK, "not_a_receiver")
             await asyncio.sleep(scale.of(0.5, 10.0))
         site.receiver.misbehave = None
-        await site.tell_machine("time", "skip", 901)
+        await site.skip(901)
         for _ in range(scale.of(1, 5)):
             for name, misbehave in ONE.items():
                 async with bounds.held(f"one event, {name}"):
@@ -75,7 +76,7 @@ async def one_fails(site: Site, scale: Scale) -> None:
 
 
 async def _never_empty(bounds: Bounds, interceptor: Interceptor, seconds: float) -> None:
-    """Have an item in the inbox for each poll: polls keep their pace."""
+    """Return an item to each poll of the inbox: polls must keep their pace."""
     before = interceptor.polls
     interceptor.inbox = item(1)
     interceptor.drop_polls()
@@ -88,7 +89,7 @@ async def _never_empty(bounds: Bounds, interceptor: Interceptor, seconds: float)
 
 
 async def _cannot_be_stored(site: Site, interceptor: Interceptor) -> None:
-    """Give tokens and cursors that must never reach the disk; the link says so, and recovers by itself."""
+    """Send tokens and cursors that must not be stored; the link reports them, and recovers by itself."""
     for name, text in TOKENS.items():
         await _until_well(site, interceptor)
         before, interceptor.misbehave = interceptor.misbehaviours, token(text)
@@ -102,8 +103,8 @@ async def _cannot_be_stored(site: Site, interceptor: Interceptor) -> None:
 
 
 async def _until_well(site: Site, interceptor: Interceptor) -> None:
-    """Return when the cloud endpoint's link is said to be well: what it says later is about what is played next."""
-    interceptor.inbox = empty  # a poll that waits for 25 seconds proves nothing until then
+    """Return when the cloud endpoint's link is connected, so that later reports are about the next fault."""
+    interceptor.inbox = empty  # a long poll would prove nothing for 25 seconds
     await site.until_flowing()
     await until(
         lambda: (link := site.link(CLOUD)) is not None and link.state is LinkState.CONNECTED, "link that is well again"
@@ -111,14 +112,14 @@ async def _until_well(site: Site, interceptor: Interceptor) -> None:
 
 
 async def _malformed(site: Site, interceptor: Interceptor, what: str, before: int) -> None:
-    """Return when ``what`` was played more often than ``before``, and the link says what is wrong; end it."""
+    """Return when ``what`` was sent more often than ``before``, and the link reports it; end it."""
     await site.until_struck(what, lambda: interceptor.misbehaviours, before=before, skip=_PAUSE)
     await until_link(site, CLOUD, "malformed_reply")
     interceptor.misbehave = interceptor.inbox = None
 
 
 async def _dense(site: Site, seconds: float) -> None:
-    """Answer each event with a megabyte of tiny values."""
+    """Reply to each event with a megabyte of tiny values."""
     before = site.receiver.misbehaviours
     site.receiver.misbehave = dense
     await asyncio.sleep(seconds)
@@ -127,16 +128,16 @@ async def _dense(site: Site, seconds: float) -> None:
 
 
 async def _one(site: Site, interceptor: Interceptor, name: str, misbehave: Misbehave) -> None:
-    """Fail at one event, each destination at one of its own, until others have passed it at both."""
+    """Fail for one event at each destination, until later events have overtaken it at both."""
     await site.until_flowing()
-    fars: Mapping[str, Receiver | Interceptor] = {WEBHOOK: site.receiver, CLOUD: interceptor}
+    fars: Mapping[str, MisbehavingEndpoint] = {WEBHOOK: site.receiver, CLOUD: interceptor}
     failures = {far_name: FailingAtOne(misbehave) for far_name in fars}
     for far_name, far in fars.items():
         far.misbehave = failures[far_name].answer
     for far_name, failure in failures.items():
         await site.until_struck(f"{far_name}: one event, {name}", partial(_times, failure))
     arrived = {far_name: len(site.ledger.arrivals[far_name]) for far_name in fars}
-    await site.tell_machine("time", "skip", _TIME_OUT)
+    await site.skip(_TIME_OUT)
     for far_name, before in arrived.items():
         others = partial(passed, site.ledger.arrivals[far_name], before, failures[far_name])
         await site.until_struck(f"{far_name}: passed by others, {name}", others, skip=_PAUSE)
@@ -145,15 +146,15 @@ async def _one(site: Site, interceptor: Interceptor, name: str, misbehave: Misbe
 
 
 def passed(arrivals: Sequence[Arrival], since: int, failure: FailingAtOne) -> int:
-    """Return how much has arrived in events that never shared a request with the one that fails."""
+    """Return the number of arrivals in events that never shared a request with the failing one."""
     return sum(each.fresh and each.event not in failure.beside for each in arrivals[since:])
 
 
 @dataclass
 class FailingAtOne:
-    """Fails at the first event that comes, whenever it comes, alone or in a batch. ``times``: how often so far.
+    """Fails for the first event that arrives, each time, alone or in a batch. ``times``: how often so far.
 
-    ``beside``: the events of the requests that failed. A far side may take them all before it fails.
+    ``beside``: the events of the requests that failed. A receiver may accept them all before it fails.
     """
 
     misbehave: Misbehave
@@ -162,7 +163,7 @@ class FailingAtOne:
     beside: set[str] = field(default_factory=set)
 
     async def answer(self, request: web.Request, body: bytes, take: Take) -> web.StreamResponse | None:
-        """Answer in place of the far side, if it is about the event."""
+        """Reply in place of the receiver, if the request contains the event."""
         document = orjson.loads(body)
         events = [event["id"] for event in (document if isinstance(document, list) else [document])]
         self.event = self.event or events[0]

@@ -1,12 +1,13 @@
-"""Faults of identity: certificates that expire or are taken back, a new authority, a gateway that is copied."""
+"""Faults of identity: expired and revoked certificates, a new authority, a copied gateway."""
 
 import shutil
 
 from process_cosmos_testbed.processes import until
+from process_cosmos_testbed.testbed import CLOUD
 
 from .fault import Fault, Scale
 from .network_faults import until_link
-from .site import CLOUD, Site
+from .site import Site
 
 _DAY = 86400.0
 _YEAR = 366 * _DAY
@@ -14,7 +15,7 @@ _QUEUED = 10
 
 
 async def identities(site: Site, scale: Scale) -> None:
-    """F20: certificate expired while offline, taken back, authority rotated; two gateways with one identity."""
+    """F20: certificate expired while offline, revoked, authority rotated; two gateways with one identity."""
     site.ledger.rewound = True
     async with site.traffic(rate=5, keys=2):
         for _ in range(scale.of(1, 3)):
@@ -27,35 +28,35 @@ async def identities(site: Site, scale: Scale) -> None:
 async def _expired(site: Site) -> None:
     """Let the certificate expire during an outage, by the gateway's clock."""
     site.to_cloud.refuse()
-    await site.tell_machine("time", "shift", _YEAR)
-    await site.tell_machine("time", "skip", 901)
+    await site.gateway.command_machine("time", "shift", _YEAR)
+    await site.skip(901)
     await until_link(site, CLOUD, "certificate_expired")
-    await site.tell_machine("time", "shift", -_YEAR)
+    await site.gateway.command_machine("time", "shift", -_YEAR)
     site.to_cloud.heal()
-    await site.tell_machine("time", "skip", 901)
+    await site.skip(901)
     await site.until_flowing()
 
 
 async def _rotated(site: Site) -> None:
-    """Let the authority be followed by a new one, and the endpoint come back with it."""
-    before = (site.folder / "cloud" / "ca.pem").read_bytes()
-    await site.command_of_cloud("rotate-ca")
+    """Rotate the authority and restart the endpoint with the new one."""
+    before = (site.cloud.data / "ca.pem").read_bytes()
+    await site.cloud.run_command("rotate-ca")
     await site.cloud.stop()
-    await site.start_cloud()
-    site.prove("authority rotated", (site.folder / "cloud" / "ca.pem").read_bytes() != before)
+    await site.cloud.start()
+    site.prove("authority rotated", (site.cloud.data / "ca.pem").read_bytes() != before)
     await site.until_flowing()
 
 
 async def _taken_back(site: Site) -> None:
-    """Let the endpoint take the site's certificates back; a person enrols it anew."""
-    await site.command_of_cloud("revoke", site.home_assistant.site)
+    """Revoke the site's certificates at the endpoint; a person enrols it again."""
+    await site.cloud.run_command("revoke", site.home_assistant.site)
     await until_link(site, CLOUD, "certificate_revoked")
     await site.set_cloud()
     await site.until_flowing()
 
 
 async def _copied(site: Site) -> None:
-    """Start a copy of the gateway beside it, with events queued; both send, until the endpoint names the conflict."""
+    """Start a copy of the gateway with queued events beside it; both send until the endpoint reports the conflict."""
     site.to_cloud.refuse()
     waiting = len(site.waiting_at(CLOUD))
     await until(lambda: len(site.waiting_at(CLOUD)) > waiting + _QUEUED, "events queued in the copy")
@@ -66,7 +67,7 @@ async def _copied(site: Site) -> None:
     site.to_cloud.heal()
     await site.start_gateway()
     await site.until_flowing()
-    # The copy has little to say: were it heard first, nobody could tell, until it speaks again.
+    # The copy has few events: if they arrived first, the endpoint could not notice the conflict.
     await until(lambda: queued.isdisjoint(site.waiting_at(CLOUD)), "arrival of what was queued")
     async with site.copied_gateway(copy):
         await until(lambda: _reason(site) == "identity_conflict", "conflict of identities")

@@ -9,24 +9,25 @@ import time
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_testbed.ledger import Item
 from process_cosmos_testbed.processes import run_once, until
+from process_cosmos_testbed.testbed import CLOUD
 from process_cosmos_testbed.virtual_devices.sensors import NumberedSensor
 
 from .fault import Fault, Scale
-from .site import CLOUD, Site
+from .site import Site
 
 _FILL_SECONDS = 3600.0
 _DRAIN_SECONDS = 1200.0
 _READINGS = 100
 _PAUSE = 0.1
 _LINK = 100_000.0
-"""Bits a second; the readings of two devices are about a million."""
+"""Bits per second; the readings of two devices are about a million."""
 _STORM = 60
 _ROOM = {"outbox_change_mb": 10_000}
-"""Ten million events are more than the outbox keeps by itself."""
+"""Ten million events exceed the default quota of the outbox."""
 
 
 async def millions(site: Site, scale: Scale) -> None:
-    """F12: so many events wait: the start takes no longer for it, and the oldest drain."""
+    """F12: millions of events wait: the start takes no longer, and the oldest are drained."""
     site.destinations = (CLOUD,)
     await site.set_webhook(kinds=(EventKind.ALERT,))
     for waiting in scale.of((10_000,), (1_000_000, 10_000_000)):
@@ -34,7 +35,7 @@ async def millions(site: Site, scale: Scale) -> None:
 
 
 async def _fill_and_drain(site: Site, waiting: int, judged: int) -> None:
-    """Queue ``waiting`` events for the cloud endpoint, start, and let the first ``judged`` drain, and what is older."""
+    """Queue ``waiting`` events for the cloud endpoint, start the gateway, and drain the first ``judged``."""
     device = f"wot/filled-{waiting}"
     site.to_cloud.refuse()
     await site.gateway.stop()
@@ -47,21 +48,21 @@ async def _fill_and_drain(site: Site, waiting: int, judged: int) -> None:
         site.ledger.attempt(item, begun)
         site.ledger.acknowledge(item, begun)
     site.figures[f"start_seconds_{waiting}"] = round(await site.start_gateway(), 2)
-    site.figures[f"start_rss_mb_{waiting}"] = site.resident_megabytes()
+    site.figures[f"start_rss_mb_{waiting}"] = site.gateway.megabytes()
     site.prove("events waiting at the start", waiting)
     site.heal()
-    await site.tell_machine("time", "skip", 31)
+    await site.skip(31)
     arrived, begun = site.events_at_cloud, time.monotonic()
     last = Item(Priority.CHANGE, device, judged)
     await until(lambda: last in site.ledger.there[CLOUD], "end of the drain", _DRAIN_SECONDS, every=0.01)
     drained = site.events_at_cloud - arrived
     site.figures[f"drained_{waiting}"] = drained
     site.figures[f"drained_per_s_{waiting}"] = round(drained / (time.monotonic() - begun))
-    site.figures[f"drain_rss_mb_{waiting}"] = site.resident_megabytes()
+    site.figures[f"drain_rss_mb_{waiting}"] = site.gateway.megabytes()
 
 
 async def flood(site: Site, scale: Scale) -> None:
-    """F27: readings ten times faster than the link, alarms among them; then everybody connects again at once."""
+    """F27: readings ten times faster than the link, urgent events among them; then all clients reconnect at once."""
     sensors = await site.add_sensors(2)
     site.to_cloud.bandwidth(_LINK)
     site.to_webhook.bandwidth(_LINK)
@@ -75,7 +76,7 @@ async def flood(site: Site, scale: Scale) -> None:
         site.figures["items_of_the_flood"] = len(site.ledger.attempts) - before
         site.figures["alarm_slowest_seconds"] = round(site.ledger.slowest(Priority.URGENT), 2)
         await _storm(site)
-    site.figures["rss_mb"] = site.resident_megabytes()
+    site.figures["rss_mb"] = site.gateway.megabytes()
 
 
 async def _pour(sensor: NumberedSensor) -> None:
@@ -85,13 +86,13 @@ async def _pour(sensor: NumberedSensor) -> None:
 
 
 async def _storm(site: Site) -> None:
-    """Let the cloud endpoint fall and come back while many connect to it at the same moment."""
+    """Restart the cloud endpoint while many clients connect to it at the same moment."""
     await site.cloud.kill()
     for proxy in (site.to_cloud, site.to_webhook, site.to_broker):
         proxy.reset()
-    await site.start_cloud()
-    context = ssl.create_default_context(cafile=site.folder / "cloud" / "ca.pem")
-    connected = await asyncio.gather(*(_knock(site.cloud_port, context) for _ in range(_STORM)))
+    await site.cloud.start()
+    context = ssl.create_default_context(cafile=site.cloud.data / "ca.pem")
+    connected = await asyncio.gather(*(_knock(site.cloud.port, context) for _ in range(_STORM)))
     site.prove("connections of the storm", sum(connected))
 
 

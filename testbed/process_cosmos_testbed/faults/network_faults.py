@@ -1,4 +1,4 @@
-"""Faults of the network: slow, lossy, narrow, away, flapping, one-way."""
+"""Faults of the network: slow, lossy, narrow, down, flapping, one-way."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from functools import partial
 from process_cosmos_testbed.processes import until
 from process_cosmos_testbed.proxy import FaultProxy
 from process_cosmos_testbed.replies import page
-from process_cosmos_testbed.webhook_receiver import WEBHOOK
+from process_cosmos_testbed.testbed import CLOUD, WEBHOOK
 
 from .fault import Fault, Scale
-from .site import CLOUD, Site
+from .site import Site
 
 _MINUTE = 60.0
 _STEP = 30.0
@@ -46,7 +46,7 @@ def _squeezed(site: Site) -> int:
 
 
 async def outages(site: Site, scale: Scale) -> None:
-    """F14: 5 minutes on and 5 off, 10/10, 15/15, 30/30, and 7 days, compressed: time is left out in steps."""
+    """F14: 5 minutes on and 5 off, 10/10, 15/15, 30/30, and 7 days, compressed: time is skipped in steps."""
     async with site.traffic(rate=10, keys=2):
         for minutes in (5, 10, 15, 30):
             for _ in range(scale.of(1, 4)):
@@ -56,7 +56,7 @@ async def outages(site: Site, scale: Scale) -> None:
 
 
 async def _outage(site: Site, seconds: float, step: float) -> None:
-    """Let nothing through for ``seconds`` of the gateway's time."""
+    """Interrupt both links for ``seconds`` of the gateway's time."""
     proxies = (site.to_cloud, site.to_webhook)
     refused = sum(proxy.counts.refused for proxy in proxies)
     for proxy in proxies:
@@ -74,12 +74,12 @@ async def _outage(site: Site, seconds: float, step: float) -> None:
 
 async def _pass_by(site: Site, seconds: float, step: float) -> None:
     for _ in range(int(seconds / step)):
-        await site.tell_machine("time", "skip", step)
+        await site.skip(step)
         await asyncio.sleep(0.02)
 
 
 async def flapping(site: Site, scale: Scale) -> None:
-    """F15: links that come and go; connections that lead nowhere; requests that arrive, replies that do not."""
+    """F15: flapping links; half-open connections; requests that arrive while replies are lost."""
     ways = (site.to_cloud, site.to_webhook, site.to_broker)
     async with site.traffic():
         for _ in range(scale.of(5, 40)):
@@ -95,7 +95,7 @@ async def flapping(site: Site, scale: Scale) -> None:
 
 
 async def _silence(site: Site, name: str, strike: Callable[[FaultProxy], None]) -> None:
-    """Strike, let the gateway's patience run out, heal."""
+    """Apply ``strike`` to both links until the gateway's requests time out, then heal."""
     ways = (site.to_cloud, site.to_webhook)
     await site.until_flowing()
     before = _swallowed(*ways)
@@ -103,13 +103,13 @@ async def _silence(site: Site, name: str, strike: Callable[[FaultProxy], None]) 
         strike(proxy)
     swallowed = partial(_swallowed, *ways)
     await site.until_struck(f"pieces swallowed: {name}", swallowed, before=before)
-    await site.tell_machine("time", "skip", 25)
+    await site.skip(25)
     site.heal()
     await asyncio.sleep(0.3)
 
 
 async def strange_ways(site: Site, scale: Scale) -> None:
-    """F16: black hole, RST, no DNS, captive portal, TLS that fails, a wrong host name; the broker stopped too."""
+    """F16: black hole, RST, no DNS, captive portal, failing TLS, a wrong host name; the broker stopped, too."""
     async with site.traffic(rate=10):
         await _hole(site)
         before = site.to_cloud.counts.resets
@@ -127,18 +127,18 @@ async def strange_ways(site: Site, scale: Scale) -> None:
         await site.set_webhook("http://gateway-of-nowhere.invalid/hook")
         await until_link(site, WEBHOOK, "name_unknown")
         await site.set_webhook()
-        site.lead_cloud_to(site.receiver.port)
+        site.redirect_cloud(site.receiver.port)
         await until_link(site, CLOUD, "tls")
-        async with site.second_cloud("elsewhere.invalid") as port:
-            site.lead_cloud_to(port)
-            await site.tell_machine("time", "skip", 901)
+        async with site.cloud.impostor("elsewhere.invalid") as other:
+            site.redirect_cloud(other.port)
+            await site.skip(901)
             await until_link(site, CLOUD, "identity_mismatch")
-        site.lead_cloud_to(site.cloud_port)
-        await site.tell_machine("time", "skip", 901)
+        site.redirect_cloud(site.cloud.port)
+        await site.skip(901)
         await site.broker.stop()
         site.prove("broker stopped", not site.broker.running)
         await asyncio.sleep(0.5)
-        await site.start_broker()
+        await site.broker.start()
 
 
 async def _hole(site: Site) -> None:
@@ -150,7 +150,7 @@ async def _hole(site: Site) -> None:
     for name, proxy in ways.items():
         what = f"pieces swallowed by a black hole before the {name}"
         await site.until_struck(what, partial(_swallowed, proxy), before=before[name])
-    await site.tell_machine("time", "skip", 25)
+    await site.skip(25)
     site.heal()
     await site.until_flowing()
 
@@ -160,7 +160,7 @@ def _swallowed(*ways: FaultProxy) -> int:
 
 
 async def until_link(site: Site, name: str, reason: str) -> None:
-    """Return when the gateway says that a link is down for ``reason``; that proves the fault."""
+    """Return when the gateway reports a link as down for ``reason``, which proves the fault."""
     await until(lambda: (link := site.link(name)) is not None and link.reason == reason, f"link that is {reason}")
     site.prove(f"{name}: {reason}", 1)
 

@@ -1,4 +1,4 @@
-"""Faults of processes: killed, frozen, started again while nothing can be reached."""
+"""Faults of processes: killed, frozen, restarted without a network."""
 
 import asyncio
 import signal
@@ -6,8 +6,9 @@ import time
 from functools import partial
 from pathlib import Path
 
+from process_cosmos_testbed.failing_disk import edit_schema
 from process_cosmos_testbed.processes import ProcessFailedError, until
-from process_cosmos_testbed.webhook_receiver import WEBHOOK
+from process_cosmos_testbed.testbed import WEBHOOK
 
 from .fault import Fault, Scale
 from .site import Site
@@ -28,7 +29,7 @@ async def kill_at_random(site: Site, scale: Scale) -> None:
 
 
 async def kill_twice(site: Site, scale: Scale) -> None:
-    """F2: ``kill -9`` once a transition is on disk, has arrived, or is being confirmed; again while it starts."""
+    """F2: ``kill -9`` when a transition is durable, has arrived, or is being confirmed; again during the start."""
     async with site.traffic():
         for _ in range(scale.of(1, 10)):
             for moment in (_after_receipt, _after_arrival, _while_confirming):
@@ -71,12 +72,12 @@ async def freeze(site: Site, scale: Scale) -> None:
 
 
 def _state(pid: int) -> str:
-    """Return the process's state, as the kernel says it in one letter."""
+    """Return the process's state as the kernel's letter."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 async def restart_loop(site: Site, scale: Scale) -> None:
-    """F6: started again and again while no destination and no broker can be reached."""
+    """F6: restarted repeatedly while no destination and no broker can be reached."""
     async with site.traffic(rate=5):
         for proxy in (site.to_cloud, site.to_webhook, site.to_broker):
             proxy.refuse()
@@ -95,12 +96,12 @@ def _refused(site: Site) -> int:
 
 
 async def power_cut(site: Site, scale: Scale) -> None:
-    """F4: the power goes, and every write that was not synced is lost."""
+    """F4: a power cut, in which every unsynced write is lost."""
     await _cut_power(site, "none", scale.of(3, 25))
 
 
 async def torn_power_cut(site: Site, scale: Scale) -> None:
-    """F5: the power goes; of the writes that were not synced some are kept, torn at sectors and out of order."""
+    """F5: a power cut, in which some unsynced writes survive, torn at sectors and out of order."""
     await _cut_power(site, "torn", scale.of(3, 25))
 
 
@@ -116,20 +117,20 @@ async def _cut_power(site: Site, kept: str, times: int) -> None:
 
 
 async def newer_schema(site: Site, scale: Scale) -> None:
-    """F7: an older gateway meets a database with a newer schema and a full outbox: it refuses and changes nothing."""
+    """F7: a gateway refuses a database with a newer schema and a full outbox, and changes nothing."""
     async with site.traffic():
         site.to_cloud.refuse()
         site.to_webhook.refuse()
         await asyncio.sleep(scale.of(1.0, 20.0))
     await site.gateway.stop()
-    known = site.edit_schema(99)
+    known = edit_schema(site.database, 99)
     before = site.database.read_bytes()
     try:
         await site.start_gateway()
     except ProcessFailedError:
         site.prove("starts refused", 1)
     site.prove("database untouched", site.database.read_bytes() == before)
-    site.edit_schema(known)
+    edit_schema(site.database, known)
     site.heal()
     await site.start_gateway()
 

@@ -1,4 +1,4 @@
-"""Faults of far sides: busy, broken, refusing some of what they are sent, losing their own confirmations."""
+"""Faults of receivers: busy, broken, rejecting some events, losing their own confirmations."""
 
 import asyncio
 import hashlib
@@ -11,18 +11,18 @@ import orjson
 from aiohttp import web
 
 from process_cosmos_testbed.arrivals import arrivals_of
+from process_cosmos_testbed.http_server import MisbehavingEndpoint
 from process_cosmos_testbed.interceptor import Interceptor
 from process_cosmos_testbed.ledger import Ledger
 from process_cosmos_testbed.processes import until
 from process_cosmos_testbed.replies import Misbehave, Take, cut, dripping, status, truncated
-from process_cosmos_testbed.webhook_receiver import Receiver
 
 from .fault import Fault, Scale
 from .site import Site
 
 _PAUSE = 31.0
 _MOST_FORGED = 90
-"""Events of a batch: the endpoint refuses a batch as a whole that has more than 100 broken ones."""
+"""Forged events of a batch: the endpoint refuses a batch with more than 100 invalid ones as a whole."""
 
 BOTH: Mapping[str, Misbehave] = {
     "429 with Retry-After": status(429, headers={"Retry-After": "1"}),
@@ -32,22 +32,22 @@ BOTH: Mapping[str, Misbehave] = {
     "reply cut short": truncated,
     "confirmation lost after the commit": cut,
 }
-"""What both kinds of destinations have to live through."""
+"""Misbehaviours of both kinds of destinations."""
 
 
 async def misbehaving(site: Site, scale: Scale) -> None:
     """F17: 429, 500, 413, a poison item, slow and truncated bodies, a confirmation lost after the commit."""
-    async with site.interceptor() as interceptor, site.traffic(rate=10, keys=2):
+    async with site.intercepted() as interceptor, site.traffic(rate=10, keys=2):
         for name, misbehave in BOTH.items():
             await site.until_flowing()
             site.receiver.misbehave = interceptor.misbehave = misbehave
-            fars: Mapping[str, Receiver | Interceptor] = {"webhook": site.receiver, "cloud": interceptor}
+            fars: Mapping[str, MisbehavingEndpoint] = {"webhook": site.receiver, "cloud": interceptor}
             seen = {far_name: far.misbehaviours for far_name, far in fars.items()}
             await asyncio.sleep(scale.of(0.5, 5.0))
             for far_name, far in fars.items():
                 struck = partial(_misbehaviours, far)
                 await site.until_struck(f"{far_name}: {name}", struck, before=seen[far_name], skip=_PAUSE)
-            await site.tell_machine("time", "skip", _PAUSE)
+            await site.skip(_PAUSE)
             await asyncio.sleep(scale.of(0.3, 5.0))
             site.receiver.misbehave = interceptor.misbehave = None
         await _too_long(site, interceptor)
@@ -56,12 +56,12 @@ async def misbehaving(site: Site, scale: Scale) -> None:
     await site.send_again()
 
 
-def _misbehaviours(far: Receiver | Interceptor) -> int:
+def _misbehaviours(far: MisbehavingEndpoint) -> int:
     return far.misbehaviours
 
 
 async def _too_long(site: Site, interceptor: Interceptor) -> None:
-    """Refuse batches of more than three events as too long; shorter ones pass."""
+    """Refuse batches of more than three events as too long."""
     await site.until_flowing()
     before = interceptor.misbehaviours
     interceptor.misbehave = status(413, choose=lambda body: len(orjson.loads(body)) > 3)  # noqa: PLR2004 - any few
@@ -73,7 +73,7 @@ async def _too_long(site: Site, interceptor: Interceptor) -> None:
 
 
 async def _poison(site: Site) -> None:
-    """Let the webhook refuse one event for good, again and again; the others pass."""
+    """Reject one event at the webhook each time; accept the others."""
     await site.until_flowing()
     refused: set[str] = set()
 
@@ -93,7 +93,7 @@ async def _poison(site: Site) -> None:
 
 
 def _receipt_of(batch: bytes, reply: web.Response) -> web.Response:
-    """Return ``reply`` with the digest of the ``batch`` that the gateway sent: it believes no receipt of another."""
+    """Return ``reply`` with the digest of the ``batch`` that the gateway sent, which it requires of a receipt."""
     if reply.status != HTTPStatus.OK or not isinstance(reply.body, bytes):
         return reply
     receipt = orjson.loads(reply.body)
@@ -107,9 +107,9 @@ def _set_aside(site: Site) -> int:
 
 @dataclass
 class Forger:
-    """Forges every third event of a batch on its way, so that the endpoint refuses it and takes the others.
+    """Forges every third event of a batch in transit, so that the endpoint rejects it and accepts the others.
 
-    ``forged``: the ids of those that it has refused. A batch that is refused as a whole comes again.
+    ``forged``: the ids of rejected events. A batch that is refused as a whole is sent again.
     """
 
     ledger: Ledger
@@ -118,7 +118,7 @@ class Forger:
     seen: int = 0
 
     async def answer(self, request: web.Request, body: bytes, _: Take) -> web.StreamResponse:
-        """Pass a batch on with forged events in it, and return the receipt."""
+        """Forward a batch with forged events, and return the receipt."""
         events = orjson.loads(body)
         chosen = [event for place, event in enumerate(events, self.seen + 1) if place % 3 == 0][:_MOST_FORGED]
         self.seen += len(events)
@@ -133,9 +133,9 @@ class Forger:
 
 
 async def in_part(site: Site, scale: Scale) -> None:
-    """F18: of the events sent the cloud endpoint refuses every third and takes the others."""
+    """F18: the cloud endpoint rejects every third event and accepts the others."""
     before = _set_aside(site)
-    async with site.interceptor() as interceptor:
+    async with site.intercepted() as interceptor:
         forger = Forger(site.ledger, interceptor.forward)
         async with site.traffic(rate=30):
             interceptor.misbehave = forger.answer

@@ -1,18 +1,16 @@
-"""One site on trial: who talks there, where it arrives, and the ledger beside it."""
+"""The site that faults are injected into: its producers, its destinations, and the ledger beside it."""
 
 import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Sized
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence, Sized
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
-
-import orjson
 
 from process_cosmos_gateway.contract.destinations import EventKind, Link, Priority, SendAgain, SetCloud, SetWebhook
 from process_cosmos_gateway.contract.pairing import parse_line
@@ -22,77 +20,93 @@ from process_cosmos_testbed.arrivals import arrivals_of
 from process_cosmos_testbed.event_producer import EventProducer
 from process_cosmos_testbed.fake_home_assistant import FakeHomeAssistant
 from process_cosmos_testbed.interceptor import Interceptor, intercepting
-from process_cosmos_testbed.ledger import Item, Ledger, Row
-from process_cosmos_testbed.processes import ManagedProcess, run_once, until
-from process_cosmos_testbed.testbed import BIN, FaultError, Testbed
+from process_cosmos_testbed.judge import Judgement, judge
+from process_cosmos_testbed.ledger import Item, Ledger
+from process_cosmos_testbed.processes import LOCAL, until
+from process_cosmos_testbed.services import ControlledGateway, toml
+from process_cosmos_testbed.testbed import CLOUD, WEBHOOK, Testbed
 from process_cosmos_testbed.virtual_devices.sensors import NumberedSensor
-from process_cosmos_testbed.webhook_receiver import WEBHOOK, Receiver, receiving
 
-CLOUD = "cloud"
+type _Send = Callable[[], Awaitable[None] | None]
+
 KINDS = tuple(EventKind)
 BOUND = 1.5
-"""Seconds before a cut in which acknowledged measurements may be lost: the linger, and their way to the gateway."""
+"""Seconds before a cut in which acknowledged readings may be lost: the linger, and their way to the gateway."""
 
 _QUIET = 0.3
 _BACKOFF = 31.0
 _WAITS = ((2.0, _BACKOFF), (2.0, _BACKOFF), (2.0, 901.0), (4.0, _BACKOFF), (8.0, _BACKOFF), (16.0, 0.0))
-"""Seconds without an arrival or a receipt, and seconds left out then, so that whoever backs off tries again."""
-_LOOKS = 800
-_LOOKS_BETWEEN_SKIPS = 20
+"""Seconds without an arrival or a receipt, and seconds that are skipped then to end backoffs."""
+_TRIES = 800
+_TRIES_BETWEEN_SKIPS = 20
 _BURST = 60
 _HEARD_SECONDS = 40.0
 _KINDS_OF_GREETING = 2
+_SOON = 40.0
 
 
-class Site(Testbed):
-    """Everything a fault is played on; it runs inside ``running``."""
+class FaultError(Exception):
+    """A fault did not take effect, or the site did not reach the state before it: there is nothing to judge."""
+
+
+class Site(Testbed[ControlledGateway]):
+    """Everything a fault acts on; it runs inside ``started``. ``proof`` counts how often each effect was observed."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, disk: bool = False) -> None:
-        """Keep everything in ``folder``; ``settings``: options beside the lab's own; ``disk``: one that fails."""
-        super().__init__(folder, settings, disk=disk)
+        """Keep everything in ``folder``; ``disk``: SQLite's files pass through the failing disk."""
+        super().__init__(folder, ControlledGateway(folder), self._arrive, settings)
+        self.gateway.disk = disk
         self.random = Random()  # noqa: S311 - a seed makes a run repeatable
         self.ledger = Ledger(BOUND)
-        self._log = ManagedProcess("arrivals", folder)
-        self.home_assistant = FakeHomeAssistant(f"https://127.0.0.1:{self.gateway_port}", self.ledger)
+        self.home_assistant = FakeHomeAssistant(self.gateway.url, self.ledger)
         self._burst = self.home_assistant.new_alert()
         self.sensors: list[NumberedSensor] = []
-        self._programs: list[EventProducer] = []
-        self.events_at_cloud = 0
-        self.receiver: Receiver
+        self._producers: list[EventProducer] = []
         self.destinations: tuple[str, ...] = (CLOUD, WEBHOOK)
         self.proof: dict[str, int] = {}
         self.figures: dict[str, float] = {}
         self._dropped: Mapping[Priority, int] = {}
         self._connections = 0
+        self._stack: AsyncExitStack
 
-    # Proof that a fault was there
+    def _arrive(self, destination: str, event: Mapping[str, Any], fresh: bool) -> None:  # noqa: FBT001 - a callback
+        # The cloud endpoint's ledger is read with a delay, so its arrivals have no moment.
+        now = time.monotonic() if destination == WEBHOOK else None
+        for arrival in arrivals_of(event, fresh=fresh):
+            self.ledger.arrive(destination, arrival, now)
+
+    # Proof that a fault took effect
 
     def prove(self, what: str, count: int) -> None:
-        """Note how often something struck; the fault counts only if all of it did."""
+        """Record how often ``what`` took effect; the fault is judged only if everything recorded did."""
         self.proof[what] = self.proof.get(what, 0) + count
 
     async def until_struck(self, what: str, count_fn: Callable[[], int], *, before: int = 0, skip: float = 0.0) -> None:
-        """Return when it struck more often than ``before``, and note it; raise ``FaultError`` if it does not.
+        """Return when ``count_fn`` exceeds ``before``, and record it; raise ``FaultError`` if it does not.
 
-        ``skip``: seconds that are left out again and again meanwhile, where whoever is to be struck backs off.
+        ``skip``: seconds that are skipped repeatedly meanwhile, to end backoffs.
         """
-        for look in range(1, _LOOKS):
+        for number in range(1, _TRIES):
             if (count := count_fn() - before) > 0:
                 self.prove(what, count)
                 return
             await asyncio.sleep(0.05)
-            if skip and look % _LOOKS_BETWEEN_SKIPS == 0:
-                await self.tell_machine("time", "skip", skip)
+            if skip and number % _TRIES_BETWEEN_SKIPS == 0:
+                await self.skip(skip)
         raise FaultError(f"the fault did not strike: {what}")
 
-    # Parts
+    async def skip(self, seconds: float) -> None:
+        """Skip ``seconds`` of the gateway's time."""
+        await self.gateway.command_machine("time", "skip", seconds)
+
+    # Processes
 
     async def kill_gateway(self) -> None:
-        """``kill -9`` to the gateway in the midst of a burst of alarms; the moment is noted as a cut."""
+        """Kill the gateway during a burst of urgent events, and record the moment as a cut."""
         begun = self.home_assistant.receipts
         for _ in range(_BURST):
             self.home_assistant.raise_alert(self._burst)
-        await until(lambda: self.home_assistant.receipts > begun, "a receipt")
+        await until(lambda: self.home_assistant.receipts > begun, "a receipt", _SOON, every=0.002)
         await asyncio.sleep(self.random.uniform(0.0, 0.01))
         unsure = self.home_assistant.unconfirmed
         code = await self.gateway.kill()
@@ -101,49 +115,56 @@ class Site(Testbed):
         self.prove("alarms on their way at the kill", unsure)
 
     async def revive(self) -> None:
-        """Start the gateway again if it gave up, as whoever watches over it does."""
+        """Start the gateway again if it has exited, as its supervisor does."""
         if not self.gateway.running:
             self.figures["started_again"] = self.figures.get("started_again", 0) + 1
             await self.start_gateway()
 
     async def cut_power(self, kept: str) -> None:
-        """Cut the gateway's machine off: ``kept`` of what was not synced is on its disk afterwards (``lab.disk``)."""
-        unsynced = await self.tell_machine("disk", "cut", kept, self.random.randrange(1 << 30))
+        """Cut the power of the gateway's machine; ``kept`` of the unsynced writes survive (``FailingDisk.cut``)."""
+        self.gateway.may_end = True
+        unsynced = await self.gateway.command_machine("disk", "cut", kept, self.random.randrange(1 << 30))
         await self.gateway.wait(10)
         self.ledger.cuts.append(time.monotonic())
         self.prove("power cuts", 1)
         self.prove("unsynced writes at the cuts", unsynced)
 
+    @asynccontextmanager
+    async def copied_gateway(self, data: Path) -> AsyncIterator[None]:
+        """Run another gateway inside the block on ``data``, a copy of this one's; it has no broker."""
+        copy = ControlledGateway(self.folder, options=toml(self._settings), name=data.name)
+        try:
+            await copy.start()
+            yield
+        finally:
+            await copy.stop()
+
     # Destinations
 
     async def set_webhook(self, url: str | None = None, kinds: tuple[EventKind, ...] = KINDS) -> None:
-        """Set the webhook: at ``url``, else behind its proxy."""
-        url = url or f"http://127.0.0.1:{self.to_webhook.port}/hook"
+        """Configure the webhook: at ``url``, by default behind its proxy."""
+        url = url or f"http://{LOCAL}:{self.to_webhook.port}/hook"
         await self.home_assistant.request(SetWebhook(id="webhook", name=WEBHOOK, url=url, kinds=kinds))
 
     async def set_cloud(self) -> None:
         """Enrol at the cloud endpoint, through its proxy."""
-        await self.home_assistant.request(
-            SetCloud(id="cloud", name=CLOUD, code=await self._code(self.to_cloud.port), kinds=KINDS)
-        )
+        code = await self._code(self.to_cloud.port)
+        await self.home_assistant.request(SetCloud(id="cloud", name=CLOUD, code=code, kinds=KINDS))
 
     async def _code(self, port: int) -> str:
-        return await self.command_of_cloud(
-            "code", "--url", f"https://127.0.0.1:{port}", "--site", self.home_assistant.site
-        )
+        return await self.cloud.one_time_code(port, "--site", self.home_assistant.site)
 
     @asynccontextmanager
-    async def interceptor(self) -> AsyncIterator[Interceptor]:
-        """Let somebody stand between gateway and cloud endpoint inside the block.
+    async def intercepted(self) -> AsyncIterator[Interceptor]:
+        """Put an interceptor between gateway and cloud endpoint inside the block.
 
-        He enrols for the site, which takes the gateway's own certificate back: it enrols anew at the end.
+        It enrols for the site, which revokes the gateway's own certificate: the gateway enrols again at the end.
         """
-        credentials = await enrol(parse_line(await self._code(self.cloud_port)), self.home_assistant.site)
-        far = f"https://127.0.0.1:{self.cloud_port}"
-        async with intercepting(self.folder / "cloud", far, credentials) as interceptor:
-            self.lead_cloud_to(interceptor.port)
+        credentials = await enrol(parse_line(await self._code(self.cloud.port)), self.home_assistant.site)
+        async with intercepting(self.cloud.data, self.cloud.url, credentials) as interceptor:
+            self.redirect_cloud(interceptor.port)
             yield interceptor
-        self.lead_cloud_to(self.cloud_port)
+        self.redirect_cloud(self.cloud.port)
         await self.set_cloud()
 
     async def send_again(self) -> None:
@@ -151,25 +172,25 @@ class Site(Testbed):
         await self.home_assistant.request(SendAgain(id="send-again"))
 
     def link(self, name: str) -> Link | None:
-        """Return how the gateway says that a link stands."""
+        """Return the state of a link, as the gateway reports it."""
         links = () if self.home_assistant.status is None else self.home_assistant.status.links
         return next((link for link in links if link.name == name), None)
 
-    # Traffic
+    # Producers
 
     @asynccontextmanager
     async def traffic(self, rate: float = 20.0, keys: int = 3) -> AsyncIterator[None]:
-        """Let Home Assistant, a program and ``keys`` devices talk, ``rate`` items a second a key and priority."""
+        """Let Home Assistant, a program and ``keys`` devices send ``rate`` items a second for each key and priority."""
         names = [self.home_assistant.new_alert() for _ in range(keys)]
         sensors = await self.add_sensors(keys)
-        program = await self._program()
+        producer = await self._add_producer()
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_repeat(program.say, 2 / rate))]
-            tasks += [
-                group.create_task(_repeat(partial(self.home_assistant.raise_alert, name), 1 / rate)) for name in names
+            tasks = [group.create_task(_repeat(producer.publish_all, 2 / rate))]
+            send_fns: list[Callable[[], Awaitable[None] | None]] = [
+                partial(self.home_assistant.raise_alert, name) for name in names
             ]
-            tasks += [group.create_task(_repeat(sensor.tick, 1 / rate)) for sensor in sensors]
-            tasks += [group.create_task(_repeat(sensor.measure, 1 / rate)) for sensor in sensors]
+            send_fns += [each for sensor in sensors for each in (sensor.tick, sensor.measure)]
+            tasks += [group.create_task(_repeat(send_fn, 1 / rate)) for send_fn in send_fns]
             try:
                 await asyncio.sleep(0.3)
                 yield
@@ -178,82 +199,82 @@ class Site(Testbed):
                 for task in tasks:
                     task.cancel()
 
-    async def _program(self) -> EventProducer:
-        make = ("token", "--options", self.options, f"program-{len(self._programs)}")
-        token = await run_once(BIN / "process-cosmos-gateway", *make)
-        program = EventProducer(self.home_assistant.url, token.strip(), self.ledger)
-        await self._stack.enter_async_context(_background(program.run()))
-        self._programs.append(program)
-        return program
+    async def _add_producer(self) -> EventProducer:
+        token = await self.gateway.run_command("token", f"program-{len(self._producers)}")
+        producer = EventProducer(self.gateway.url, token, self.ledger)
+        self.background.add("event producer", producer.run())
+        self._producers.append(producer)
+        return producer
 
     async def add_sensors(self, number: int) -> list[NumberedSensor]:
-        """Plug ``number`` devices in that nobody knew; return when the broker has them."""
-        broker = BrokerOptions(host="127.0.0.1", port=self.broker_port)
+        """Add ``number`` new sensors; return when the gateway has received from each."""
+        broker = BrokerOptions(host=LOCAL, port=self.broker.port)
         fresh = [NumberedSensor(broker, f"meter-{len(self.sensors) + each}", self.ledger) for each in range(number)]
         for sensor in fresh:
             await self._stack.enter_async_context(sensor)
+            self.background.add(sensor.name, sensor.ended())
             await self.until_heard(sensor)
         self.sensors += fresh
         return fresh
 
     async def until_heard(self, sensor: NumberedSensor, *, skip: float = 0.0) -> None:
-        """Return when an event and a reading that ``sensor`` says from now on have reached a destination.
+        """Return when an event and a reading that ``sensor`` sends from now on have reached a destination.
 
-        ``skip``: seconds that are left out again and again meanwhile, where whoever is to hear it backs off.
+        ``skip``: seconds that are skipped repeatedly meanwhile, to end backoffs.
         """
-        said = set[Item]()
+        sent = set[Item]()
         async with asyncio.timeout(_HEARD_SECONDS):
-            for look in count(1):
-                said.update(await sensor.greet())
+            for number in count(1):
+                sent.update(await sensor.greet())
                 await asyncio.sleep(0.05)
-                if len({item.priority for item in said & self.ledger.there[WEBHOOK]}) == _KINDS_OF_GREETING:
+                if len({item.priority for item in sent & self.ledger.there[WEBHOOK]}) == _KINDS_OF_GREETING:
                     return
-                if skip and look % _LOOKS_BETWEEN_SKIPS == 0:
-                    await self.tell_machine("time", "skip", skip)
+                if skip and number % _TRIES_BETWEEN_SKIPS == 0:
+                    await self.skip(skip)
 
     # The end of a fault
 
-    def now(self) -> float:
-        """Return the real wall time."""
-        return time.time()
-
     def heal(self) -> None:
-        """End what the proxies and the receiver do."""
-        for proxy in (self.to_broker, self.to_cloud, self.to_webhook):
+        """End the faults of all proxies and of the webhook receiver."""
+        for proxy in self.proxies:
             proxy.heal()
         self.receiver.misbehave = None
 
     async def until_flowing(self) -> None:
-        """Return when every destination gets something again; whoever backs off is spared the rest of its wait."""
+        """Return when events arrive at every destination again; backoffs are skipped."""
         before = {name: len(self.ledger.arrivals[name]) for name in self.destinations}
-        await self.tell_machine("time", "skip", _BACKOFF)
+        await self.skip(_BACKOFF)
         for name, number in before.items():
-            arrivals = self.ledger.arrivals[name]
-            await until(partial(_longer, arrivals, number), f"arrival at {name}")
+            await until(partial(_longer, self.ledger.arrivals[name], number), f"arrival at {name}", _SOON)
 
     async def restart_gateway(self) -> float:
-        """Stop and start the gateway; return after how many seconds it was well, once all that waited has gone over."""
+        """Stop and start the gateway; return its start time in seconds, once all waiting alerts have a receipt."""
         await self.gateway.stop()
-        self.home_assistant.status = None  # what it counted before proves nothing of what is played next
+        seconds = await self.start_anew()
+        await until(lambda: not self._is_unanswered, "receipts of the alerts of the restart", _SOON)
+        return seconds
+
+    async def start_anew(self) -> float:
+        """Start the gateway; return its start time in seconds once it has reported its status."""
+        self.home_assistant.status = None  # its counts are about the time before
         seconds = await self.start_gateway()
-        await until(lambda: self.home_assistant.status is not None and not self._is_unanswered, "alarms of the restart")
+        await until(lambda: self.home_assistant.status is not None, "status", _SOON)
         return seconds
 
     async def settle(self) -> None:
-        """Heal everything; return when all that was acknowledged has arrived, or nothing comes any more.
+        """End all faults; return when everything acknowledged has arrived, or nothing arrives any more.
 
-        Readings that a cut may have taken are not waited for as long as the rest.
+        Readings that a cut may have lost are waited for more briefly.
         """
         self.heal()
-        for turn, (silence, unusable) in enumerate(_WAITS):
+        for turn, (silence, skipped) in enumerate(_WAITS):
             if await self._arrived(silence) or (turn and not self._owes(at_a_cut=False)):
                 break
-            # Whoever backs off is spared the rest of its wait.
-            await self.tell_machine("time", "skip", unusable)
+            await self.skip(skipped)
         await asyncio.sleep(_QUIET)
 
     async def _arrived(self, silence: float) -> bool:
-        """Return True when all has arrived, False when nothing came for ``silence`` seconds."""
+        """Return True when everything has arrived, False when nothing arrived for ``silence`` seconds."""
         seen, since = self._progress(), time.monotonic()
         while (begun := time.monotonic()) - since < silence:
             if not self._owes():
@@ -267,7 +288,7 @@ class Site(Testbed):
         return self.home_assistant.receipts + sum(map(len, self.ledger.arrivals.values()))
 
     def _owes(self, *, at_a_cut: bool = True) -> bool:
-        """Say whether something was not acknowledged yet, or not everywhere; ``at_a_cut``: what may be lost counts."""
+        """Return whether receipts or arrivals are missing; ``at_a_cut``: also those that a cut may have lost."""
         if self._is_unanswered:
             return True
         missing, dropped = self.ledger.missing(self.destinations), self.dropped()
@@ -278,14 +299,14 @@ class Site(Testbed):
 
     @property
     def _is_unanswered(self) -> bool:
-        return self.home_assistant.unconfirmed > 0 or any(program.unanswered for program in self._programs)
+        return self.home_assistant.unconfirmed > 0 or any(producer.unanswered for producer in self._producers)
 
     def waiting_at(self, destination: str) -> Sequence[Item]:
         """Return what was acknowledged and has not arrived at ``destination``."""
-        return [item for items in self.ledger.missing((destination,)).values() for item in items]
+        return self.ledger.missing_at(destination)
 
     def dropped(self) -> Mapping[Priority, int]:
-        """Return what the gateway says it has dropped since the fault began; nothing excuses a lost alarm."""
+        """Return what the gateway has dropped since the fault began, by its own count; never urgent events."""
         if (status := self.home_assistant.status) is None:
             return {}
         counted = Counter[Priority]()
@@ -295,9 +316,9 @@ class Site(Testbed):
         return {priority: max(0, counted[priority] - self._dropped.get(priority, 0)) for priority in excused}
 
     def begin(self, seed: str) -> None:
-        """Begin the next fault with clean books, and choices that follow from ``seed`` alone."""
+        """Begin the next fault with an empty ledger, and random choices that depend on ``seed`` alone."""
         self.random.seed(seed)
-        for proxy in (self.to_broker, self.to_cloud, self.to_webhook):
+        for proxy in self.proxies:
             proxy.seed(seed)
         self.ledger.start_next_round()
         self.proof.clear()
@@ -305,70 +326,42 @@ class Site(Testbed):
         self._connections = self.to_broker.counts.connections
         self._dropped = {priority: count + self._dropped.get(priority, 0) for priority, count in self.dropped().items()}
 
-    def judge(self) -> tuple[Row, ...]:
-        """Return the rows; raise ``FaultError`` if something that had to strike did not."""
+    def judge(self) -> Judgement:
+        """Judge the ledger; raise ``FaultError`` if something that had to take effect did not."""
         idle = [what for what, count in self.proof.items() if not count]
         if idle or not self.proof:
             raise FaultError(f"the fault did not strike: {', '.join(idle) or 'nothing proves it'}")
         self.ledger.broken = self.to_broker.counts.connections - self._connections
-        return tuple(self.ledger.judge(self.destinations, self.dropped()))
+        return judge(self.ledger, self.destinations, self.dropped())
 
-    # Being there
+    # Lifetime
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Site]:
-        """Run everything inside the block."""
-        async with AsyncExitStack() as self._stack:
-            stack = self._stack
-            self.receiver = await stack.enter_async_context(receiving(self.ledger))
-            self.to_webhook.far_port = self.receiver.port
-            for proxy in (self.to_broker, self.to_cloud, self.to_webhook):
-                await stack.enter_async_context(proxy)
-            for part in (self.broker, self.cloud, self._log, self.gateway):
-                stack.push_async_callback(part.kill if part is self._log else part.stop)
-            await asyncio.gather(self.start_broker(), self.start_cloud())
-            await self.start_gateway()
-            pair = ("pair", "--options", self.options, "--host", "127.0.0.1")
-            await self.home_assistant.pair(parse_line(await run_once(BIN / "process-cosmos-gateway", *pair)))
-            await stack.enter_async_context(_background(self.home_assistant.run()))
+    async def started(self) -> AsyncIterator[Site]:
+        """Run everything inside the block, with both destinations configured."""
+        async with self.running() as self._stack:
+            await self.home_assistant.pair(parse_line(await self.gateway.new_pairing_line()))
+            self.background.add("Home Assistant", self.home_assistant.run())
             await self.set_webhook()
             await self.set_cloud()
-            follow = ("ledger", "--json", "--follow", "--data", self.folder / "cloud")
-            await self._log.start(BIN / "process-cosmos-cloud", *follow)
-            await stack.enter_async_context(_background(self._follow()))
             yield self
 
-    async def _follow(self) -> None:
-        """Take the cloud endpoint's own log of arrivals, repeats included, into the ledger."""
-        rest = b""
-        with self._log.log.open("rb") as log:
-            while True:
-                *lines, rest = (rest + log.read()).split(b"\n")
-                self.events_at_cloud += len(lines)
-                for line in lines:
-                    document = orjson.loads(line)
-                    for arrival in arrivals_of(document, fresh=not document["duplicate"]):
-                        self.ledger.arrive(CLOUD, arrival)
-                await asyncio.sleep(0.05)
+    async def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a fault and settle; raise ``EndedEarlyError`` if a background task or process ends before."""
+
+        async def settled() -> None:
+            await work
+            await self.settle()
+
+        await self.background.beside(settled())
 
 
-def _longer(things: Sized, count: int) -> bool:
-    return len(things) > count
+def _longer(items: Sized, count: int) -> bool:
+    return len(items) > count
 
 
-async def _repeat(say_fn: Callable[[], Awaitable[None] | None], pause: float) -> None:
+async def _repeat(send_fn: _Send, pause: float) -> None:
     while True:
-        if (saying := say_fn()) is not None:
-            await saying
+        if (sending := send_fn()) is not None:
+            await sending
         await asyncio.sleep(pause)
-
-
-@asynccontextmanager
-async def _background(work: Awaitable[None]) -> AsyncIterator[None]:
-    task = asyncio.ensure_future(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

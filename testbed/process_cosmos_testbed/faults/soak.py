@@ -1,4 +1,4 @@
-"""F28, the soak: a random mix of faults for as long as one likes, a quarter of the time quiet; memory is watched."""
+"""F28, the soak: a random mix of faults for a given time, a quarter of it quiet; memory is recorded."""
 
 import asyncio
 import signal
@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from process_cosmos_testbed.replies import cut, status
-from process_cosmos_testbed.testbed import FaultError
 
 from .fault import Fault, Scale
-from .site import Site
+from .site import FaultError, Site
 
 type Strike = Callable[[Site], Awaitable[None]]
 
@@ -21,9 +20,9 @@ _WIDTH, _HEIGHT, _EDGE = 720, 240, 40
 
 
 async def soak(site: Site, scale: Scale) -> None:
-    """Play every strike in turn, in an order of chance; the plot of the memory goes to ``soak.svg`` beside the JSON.
+    """Apply every strike in turn, in random order; plot the memory to ``soak.svg`` beside the JSON.
 
-    It is killed in the first round and at the end only: a process that dies young shows nothing of its memory.
+    The gateway is killed in the first round and at the end only: a young process shows nothing about its memory.
     """
     seconds = scale.soak * 60 if scale.soak else scale.of(5.0, 180.0)
     samples = list[tuple[float, float]]()
@@ -31,7 +30,7 @@ async def soak(site: Site, scale: Scale) -> None:
     async with site.traffic(rate=5, keys=2):
         begun = time.monotonic()
         while (passed := time.monotonic() - begun) < seconds or rest:
-            samples.append((passed, site.resident_megabytes()))
+            samples.append((passed, site.gateway.megabytes()))
             if site.random.random() < 0.25:  # noqa: PLR2004 - a quarter of the time is quiet
                 await asyncio.sleep(site.random.uniform(0.2, 2.0))
                 continue
@@ -43,7 +42,7 @@ async def soak(site: Site, scale: Scale) -> None:
             site.prove("strikes", 1)
             await asyncio.sleep(site.random.uniform(0.1, 0.5))
     await site.settle()
-    samples.append((time.monotonic() - begun, site.resident_megabytes()))
+    samples.append((time.monotonic() - begun, site.gateway.megabytes()))
     memory = [megabytes for _, megabytes in samples]
     for quarter in range(5):
         site.figures[f"rss_mb_after_{quarter}_quarters"] = memory[(len(memory) - 1) * quarter // 4]
@@ -89,7 +88,7 @@ async def _busy(site: Site) -> None:
 
 
 async def _jump(site: Site) -> None:
-    await site.tell_machine("time", "skip", site.random.uniform(1.0, 60.0))
+    await site.gateway.command_machine("time", "skip", site.random.uniform(1.0, 60.0))
 
 
 UNKILLED: Sequence[Strike] = (_freeze, _cut_off, _swallow, _slow, _busy, _jump)

@@ -1,18 +1,17 @@
-"""Faults of a disk that is small, becomes larger and smaller, and whose files somebody deletes."""
+"""Faults of a disk that is small, grows and shrinks, and whose files are deleted."""
 
 import asyncio
 import time
 
 from process_cosmos_testbed.processes import until
-from process_cosmos_testbed.testbed import FaultError
 
 from .fault import Fault, Scale
-from .site import Site
+from .site import FaultError, Site
 
 _LARGE = 4_000
 _AT_THE_RESERVE = 20
 _LOOKS_APART = 1.2
-"""Seconds: the gateway looks at its disk once a second."""
+"""Seconds; the gateway reads its free space once a second."""
 _NOTICED = 10.0
 _NAMES = (("",), ("-wal",), ("", "-wal", "-shm"))
 
@@ -36,26 +35,26 @@ async def little_space(site: Site, scale: Scale) -> None:
 
 
 async def _start_with(site: Site, free: int) -> None:
-    site.free_megabytes = free
+    site.gateway.free_megabytes = free
     await site.gateway.stop()
     site.home_assistant.status = None  # what is counted from here on is told by the next one
     await site.start_gateway()
     await until(lambda: site.home_assistant.status is not None, "status")
-    site.free_megabytes = 0
+    site.gateway.free_megabytes = 0
     site.prove("starts with little space", 1)
 
 
 async def _set_free(site: Site, megabytes: int) -> None:
-    """Change what is free; return when the gateway has looked at it."""
-    await site.tell_machine("disk", "free", megabytes)
+    """Change the free space; return when the gateway has read it."""
+    await site.gateway.command_machine("disk", "free", megabytes)
     before = await _looks(site)
     async with asyncio.timeout(_NOTICED):
-        while await _looks(site) == before:  # noqa: ASYNC110 - another process tells nobody
+        while await _looks(site) == before:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.02)
 
 
 async def _looks(site: Site) -> int:
-    looks: int = (await site.tell_machine("disk", "counts"))["looks"]
+    looks: int = (await site.gateway.command_machine("disk", "counts"))["looks"]
     return looks
 
 
@@ -76,7 +75,7 @@ async def _delete_files(site: Site, names: tuple[str, ...]) -> None:
             site.database.with_name(site.database.name + name).unlink()
         await until(lambda: _recovered_at(site) != before, "notice of the deleted files")
         seconds = time.monotonic() - begun
-        # The app begins anew: readings of the last second may be lost, as with a kill.
+        # The gateway starts with a new database: readings of the last second may be lost, as with a kill.
         site.ledger.cuts += [begun + _LOOKS_APART, time.monotonic()]
         if seconds > _NOTICED:
             raise FaultError(f"the deleted files were noticed after {seconds:.1f} s")

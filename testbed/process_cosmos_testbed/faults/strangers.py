@@ -1,8 +1,8 @@
-"""A stranger, or a harmful site, in a process of its own: ``python -m …faults.strangers KIND PORT SECONDS``.
+"""Floods an HTTPS port from a process of its own: ``python -m …faults.http_floods KIND PORT SECONDS``.
 
-Prints how often it struck, in JSON: ``opened`` connections, and each status that was replied, ``none`` where the
-connection ended without one. ``--path``: where bodies may be posted. ``--certificate FILE``, for each worker of the
-kinds that need one: key and certificate of a site (PEM), in a file of its name.
+Prints counts as JSON: ``opened`` connections, and each status of a reply, ``none`` where the connection ended without
+one. ``--path``: where bodies may be posted. ``--certificate FILE``, for each worker of the kinds that need one: key and
+certificate of a site (PEM), in a file named after it.
 """
 
 import argparse
@@ -28,24 +28,24 @@ from .harmful import BATCHES
 
 HOST = "127.0.0.1"
 ADDRESSES = tuple(f"127.0.0.{number}" for number in range(2, 32))
-"""Strangers come from here, in turn: one address alone would meet the bound of an address, never the one of all."""
+"""Source addresses, in turn: a single one would reach only the limit of an address, never the overall limit."""
 
 HELD = 600
-"""Connections that are held open at a time, 20 of each address; half of it too is more than a listener lets be."""
+"""Connections that are held open at a time, 20 of each address; even half of them exceed a listener's limit."""
 
 _BACKOFF = 0.02
 _THROWN_OUT = 0.2
-"""Seconds until somebody connects anew who was thrown out: who shakes hands all the time needs a core of his own."""
+"""Seconds until a closed connection is opened again: continuous TLS handshakes would need a core of their own."""
 _UNPACKED = 256 << 20
 _REQUEST = 60_000
 _PROMISED = 16_000
-"""Bytes of a body that comes a byte a second; no longer than any body may be."""
+"""The announced length of a body that is sent a byte a second; within the allowed length."""
 _PATIENCE = 60.0
 
 
 @dataclass(slots=True)
 class Flood:
-    """What all workers of a kind share."""
+    """The state shared by all workers of a flood."""
 
     port: int
     path: str
@@ -54,12 +54,12 @@ class Flood:
     addresses: Iterator[str] = field(default_factory=lambda: cycle(ADDRESSES))
 
     async def half_open(self) -> None:
-        """Connect, say nothing, until thrown out."""
+        """Connect and send nothing until the connection is closed."""
         reader, writer = await self._open(tls=None)
         await _outlast(reader, writer)
 
     async def mute(self) -> None:
-        """Shake hands, ask for nothing."""
+        """Complete the TLS handshake and send no request."""
         reader, writer = await self._open(tls=self.tls)
         await _outlast(reader, writer)
 
@@ -73,11 +73,11 @@ class Flood:
             await asyncio.sleep(1)
 
     async def packed(self) -> None:
-        """Ask for the health with a body that unpacks to a thousand times its length."""
+        """Request the health with a body that decompresses to a thousand times its length."""
         await self.ask(_head("GET /health", len(_bomb()), "Content-Encoding: gzip\r\n") + _bomb(), self.tls)
 
     async def codeless(self) -> None:
-        """Ask for a certificate with a code that was never made."""
+        """Request a certificate with a code that was never issued."""
         body = b'{"secret":"no","site":"01K8J5Z0000000000000000001","csr":"' + b"x" * _REQUEST + b'"}'
         await self.ask(_head(f"POST {self.path}", len(body)) + body, self.tls)
 
@@ -98,7 +98,7 @@ class Flood:
         return opened
 
     async def work(self, strike: Callable[[], Awaitable[None]]) -> None:
-        """Strike again and again until cancelled."""
+        """Repeat ``strike`` until cancelled."""
         while True:
             with suppress(OSError, EOFError, TimeoutError):
                 async with asyncio.timeout(_PATIENCE):
@@ -110,16 +110,16 @@ class HarmfulSite:
     """An enrolled site that sends batches of one kind, one after the other, as a gateway does."""
 
     def __init__(self, flood: Flood, kind: str, certificate: Path) -> None:
-        """Speak with the certificate of the site that the file is named after."""
+        """Use the certificate of the site that the file is named after."""
         self._flood = flood
         self._tls = context(certificate)
         self._batches = iter(BATCHES[kind](certificate.stem))
-        # The same site floods in another way later: for the endpoint it was restored from a backup then.
+        # The same site floods in another way later, with another epoch, as if restored from a backup.
         self._epoch = f"{EPOCH_HEADER}: {kind}\r\n"
         self._token = ""
 
     async def send(self) -> None:
-        """Send the next batch with the token of the reply before; raise where the status is not the documented one."""
+        """Send the next batch with the token of the previous reply."""
         body = next(self._batches)
         more = f"Content-Type: {BATCH_CONTENT_TYPE}\r\n{self._epoch}{self._token}"
         reply = await self._flood.ask(_head("POST /v1/events", len(body), more) + body, self._tls)
@@ -134,7 +134,7 @@ KINDS: Mapping[str, tuple[Callable[[Flood], Callable[[], Awaitable[None]]], int]
     "packed": (lambda flood: flood.packed, 4),
     "codeless": (lambda flood: flood.codeless, 4),
 }
-"""How each kind of stranger strikes, and by how many workers."""
+"""The floods without an identity: what each worker does, and the number of workers."""
 
 
 async def _outlast(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -157,7 +157,7 @@ def _bomb() -> bytes:
 
 
 def context(certificate: Path | None = None) -> ssl.SSLContext:
-    """Return TLS of somebody who does not care whom he meets."""
+    """Return a TLS context that accepts any server, with a client certificate if given."""
     anybody = ssl.create_default_context()
     anybody.check_hostname = False
     anybody.verify_mode = ssl.CERT_NONE
@@ -167,7 +167,7 @@ def context(certificate: Path | None = None) -> ssl.SSLContext:
 
 
 async def flood(kind: str, port: int, seconds: float, path: str, certificates: Sequence[Path]) -> Counter[str]:
-    """Flood a port for so long; return how often it struck, and how."""
+    """Flood a port for ``seconds``; return the counts."""
     one = Flood(port, path, context())
     workers: list[Callable[[], Awaitable[None]]] = [HarmfulSite(one, kind, each).send for each in certificates]
     if kind in KINDS:
@@ -177,8 +177,8 @@ async def flood(kind: str, port: int, seconds: float, path: str, certificates: S
         _bomb()
     tasks = [asyncio.create_task(one.work(each)) for each in workers]
     until = time.monotonic() + seconds
-    # A flood of batches that need long has struck only when the first one has its reply.
-    while time.monotonic() < until or (kind in BATCHES and one.strikes.keys() <= {"opened"}):  # noqa: ASYNC110
+    # A flood of slow batches has taken effect only when the first one has its reply.
+    while time.monotonic() < until or (kind in BATCHES and one.strikes.keys() <= {"opened"}):  # noqa: ASYNC110 - counts have no event
         await asyncio.sleep(0.1)
     for task in tasks:
         task.cancel()
@@ -187,7 +187,7 @@ async def flood(kind: str, port: int, seconds: float, path: str, certificates: S
 
 
 def main() -> None:
-    """Flood, and print how often it struck."""
+    """Read the arguments, flood, and print the counts."""
     parser = argparse.ArgumentParser("process_cosmos_testbed.faults.strangers", description=__doc__)
     parser.add_argument("kind", choices=[*KINDS, *BATCHES])
     parser.add_argument("port", type=int)

@@ -1,4 +1,4 @@
-"""All faults, in their order."""
+"""All faults by number."""
 
 from itertools import chain
 

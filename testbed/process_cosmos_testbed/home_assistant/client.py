@@ -13,18 +13,18 @@ MAX_MESSAGE = 16 << 20
 
 
 class HomeAssistantError(Exception):
-    """Home Assistant refused a request; the message is its own."""
+    """Home Assistant refused a request; the message has its reason."""
 
 
 class HomeAssistantUnreachableError(Exception):
-    """Home Assistant cannot be reached, or went away before it replied."""
+    """Home Assistant cannot be reached, or ended before it replied."""
 
 
 class HomeAssistantClient:
     """Home Assistant at ``url``; an ``async with`` block is one connection."""
 
     def __init__(self, url: str, token: str) -> None:
-        """Take the address and a long-lived access token."""
+        """Use a long-lived access token."""
         self._url = url
         self._token = token
         self._ids = count(1)
@@ -35,21 +35,26 @@ class HomeAssistantClient:
         self._reader: asyncio.Task[None]
 
     async def __aenter__(self) -> Self:
-        """Connect and log in; raise ``HomeAssistantUnreachableError`` if nobody is there yet."""
+        """Connect and log in; raise ``HomeAssistantUnreachableError`` if it does not listen yet."""
         self._http = aiohttp.ClientSession(self._url, headers={"Authorization": f"Bearer {self._token}"})
+        try:
+            await self._log_in()
+        except BaseException:  # also when it is cancelled
+            await self._http.close()
+            raise
+        self._reader = asyncio.create_task(self._read(), name="home-assistant-reader")
+        return self
+
+    async def _log_in(self) -> None:
         try:
             self._socket = await self._http.ws_connect("/api/websocket", max_msg_size=MAX_MESSAGE)
             await self._socket.receive_json()
             await self._socket.send_json({"type": "auth", "access_token": self._token})
             welcome = await self._socket.receive_json()
         except (aiohttp.ClientError, OSError, TypeError) as error:
-            await self._http.close()
             raise HomeAssistantUnreachableError(str(error)) from error
         if welcome["type"] != "auth_ok":
-            await self._http.close()
             raise HomeAssistantError(welcome.get("message", "not logged in"))
-        self._reader = asyncio.create_task(self._read(), name="home-assistant-reader")
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -1,9 +1,9 @@
-"""Virtual Things: each has a connection of its own, a retained Thing Description, and a last will.
+"""The base of virtual devices: a connection, a retained Thing Description, and a last will.
 
-A VirtualDevice named ``leak-kitchen`` lives below ``wot/leak-kitchen/``: its description at ``td``, its availability
-(``online``, by last will ``offline``) at ``availability``, properties at ``properties/<name>`` (retained; writes at
-``properties/<name>/writeproperty``), device events at ``events/<name>``. It connects again by itself, then reports all
-its values, and sends again what the broker has not confirmed.
+The topics of a device named ``leak-kitchen`` begin with ``wot/leak-kitchen/``: its description at ``td``, its
+availability (``online``, by last will ``offline``) at ``availability``, properties at ``properties/<name>`` (retained;
+writes at ``properties/<name>/writeproperty``), device events at ``events/<name>``. It reconnects by itself, then
+reports all its values, and sends again what the broker has not acknowledged.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from process_cosmos_gateway.contract.devices import Value
 from process_cosmos_gateway.devices.mqtt.connection import Connection, Message, Will
 from process_cosmos_gateway.devices.mqtt.errors import MqttError
 from process_cosmos_gateway.devices.options import BrokerOptions
+from process_cosmos_testbed.processes import until
 
 _RETRY_SECONDS = 0.5
 
@@ -25,13 +26,13 @@ type Json = Mapping[str, Any]
 
 
 class VirtualDevice:
-    """A virtual device; use it with ``async with``: it runs inside the block, and is unplugged at its end.
+    """A virtual device, which runs inside an ``async with`` block.
 
-    ``connected``: set while the broker is there. ``cut_off``: monotonic time since when it is not, else None.
+    ``connected``: set while the broker can be reached. ``cut_off``: monotonic time since when it cannot, else None.
     """
 
     def __init__(self, broker: BrokerOptions, name: str, title: str | None = None) -> None:
-        """Name it; ``name`` is one level of a topic and unique at the broker."""
+        """Set the name, which is one level of a topic and unique at the broker."""
         self.broker = broker
         self.name = name
         self.title = title or name
@@ -42,57 +43,53 @@ class VirtualDevice:
         self._connection: Connection | None = None
         self._runner: asyncio.Task[None] | None = None
 
-    # What a kind of VirtualDevice says of itself.
-
     def properties(self) -> Mapping[str, Json]:
-        """Return the description's properties, without their forms."""
+        """Return the properties of the description, without their forms."""
         return {}
 
     def events(self) -> Mapping[str, Json]:
-        """Return the description's device events, without their forms."""
+        """Return the device events of the description, without their forms."""
         return {}
 
-    def written(self, name: str, value: Value) -> None:
-        """Take a value somebody wrote to a property."""
+    def on_write(self, name: str, value: Value) -> None:
+        """React to a value that was written to a property."""
 
-    async def live(self) -> None:
-        """Do what the VirtualDevice does by itself, until cancelled."""
-
-    # What a VirtualDevice does.
+    async def run(self) -> None:
+        """Do what the device does by itself, until cancelled."""
 
     def description(self) -> Json:
-        """Return the Thing Description (W3C WoT TD 1.1, with this project's word for the availability)."""
+        """Return the Thing Description (W3C WoT TD 1.1, with this project's term for the availability)."""
         return {
             "@context": [
                 "https://www.w3.org/2022/wot/td/v1.1",
                 {"cosmos": "https://github.com/process-cosmos/process-cosmos/wire#"},
             ],
-            "id": f"urn:process-cosmos:lab:{self.name}",
+            "id": f"urn:process-cosmos:testbed:{self.name}",
             "title": self.title,
             "securityDefinitions": {"none": {"scheme": "nosec"}},
             "security": "none",
             "cosmos:availability": {"href": self._href("availability")},
             "properties": {
-                name: {**said, "forms": self._property_forms(name, writable=not said.get("readOnly", False))}
-                for name, said in self.properties().items()
+                name: {**shape, "forms": self._property_forms(name, writable=not shape.get("readOnly", False))}
+                for name, shape in self.properties().items()
             },
             "events": {
-                name: {**said, "forms": [{"href": self._href(f"events/{name}"), "op": "subscribeevent"}]}
-                for name, said in self.events().items()
+                name: {**shape, "forms": [{"href": self._href(f"events/{name}"), "op": "subscribeevent"}]}
+                for name, shape in self.events().items()
             },
         }
 
     async def report(self, name: str, value: Value) -> None:
-        """Publish a property's value, retained; return when the broker has confirmed it."""
+        """Publish a property's value, retained; return when the broker has acknowledged it."""
         self.values[name] = value
         await self.publish(f"properties/{name}", orjson.dumps(value), retain=True)
 
     async def emit(self, event: str, value: Value | None = None) -> None:
-        """Publish a device event; return when the broker has confirmed it."""
+        """Publish a device event; return when the broker has acknowledged it."""
         await self.publish(f"events/{event}", orjson.dumps(value))
 
     async def publish(self, path: str, payload: bytes, *, retain: bool = False) -> None:
-        """Publish below the device's topic with QoS 1; return when the broker has confirmed, however late that is."""
+        """Publish below the device's topic with QoS 1; return when the broker has acknowledged it, however late."""
         while True:
             await self.connected.wait()
             if (connection := self._connection) is not None:
@@ -106,23 +103,21 @@ class VirtualDevice:
             self.connected.clear()
 
     async def vanish(self) -> None:
-        """Lose the connection as by a power cut (the broker publishes the last will); it comes back by itself."""
+        """Drop the connection as a power cut does (the broker publishes the last will); the device reconnects."""
         if self._connection is not None:
             self._connection.drop()
 
     async def until(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
-        """Wait until ``condition`` holds; raise ``TimeoutError`` if it does not in time."""
-        async with asyncio.timeout(seconds):
-            while not condition():  # noqa: ASYNC110 - the condition may be about anything
-                await asyncio.sleep(0.005)
+        """Return when ``condition`` holds; raise ``TimeoutError`` after ``seconds``."""
+        await until(condition, f"state of {self.name}", seconds, every=0.005)
 
     async def __aenter__(self) -> Self:
-        """Plug it in; it connects by itself as soon as it can (``await thing.connected.wait()``)."""
-        self._runner = asyncio.create_task(self._run(), name=f"lab {self.name}")
+        """Start the device; it connects as soon as it can (``await device.connected.wait()``)."""
+        self._runner = asyncio.create_task(self._run_connected(), name=f"device {self.name}")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Say goodbye: the description stays, the availability becomes ``offline``."""
+        """Disconnect: the description stays, the availability becomes ``offline``."""
         if self._connection is not None and self._connection.alive:
             with contextlib.suppress(MqttError, TimeoutError):
                 async with asyncio.timeout(1):
@@ -131,14 +126,19 @@ class VirtualDevice:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
 
+    async def ended(self) -> None:
+        """Return, or raise its error, when the device has stopped."""
+        if self._runner is not None:
+            await asyncio.shield(self._runner)
+
     async def withdraw(self) -> None:
-        """Take the description back, and all that is retained: the device is gone for good."""
+        """Remove the description and all other retained messages of the device."""
         for path in ("td", "availability", *(f"properties/{name}" for name in self.properties())):
             await self.publish(path, b"", retain=True)
 
-    async def _run(self) -> None:
+    async def _run_connected(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.live())
+            group.create_task(self.run())
             while True:
                 with contextlib.suppress(MqttError):
                     await self._stay_connected()
@@ -148,7 +148,7 @@ class VirtualDevice:
     async def _stay_connected(self) -> None:
         connection = await Connection.open(
             self.broker,
-            client_id=f"lab-{self.name}",
+            client_id=f"testbed-{self.name}",
             on_message=self._received,
             will=Will(topic=f"{self.topic}/availability", payload=b"offline"),
         )
@@ -172,10 +172,10 @@ class VirtualDevice:
         for name in self._writable():
             if message.topic == f"{self.topic}/properties/{name}/writeproperty":
                 with contextlib.suppress(orjson.JSONDecodeError):
-                    self.written(name, orjson.loads(message.payload))
+                    self.on_write(name, orjson.loads(message.payload))
 
     def _writable(self) -> list[str]:
-        return [name for name, said in self.properties().items() if not said.get("readOnly", False)]
+        return [name for name, shape in self.properties().items() if not shape.get("readOnly", False)]
 
     def _property_forms(self, name: str, *, writable: bool) -> list[Json]:
         path = f"properties/{name}"

@@ -1,4 +1,4 @@
-"""The lab's kinds of devices: leak sensor, valve, temperature sensor."""
+"""Kinds of virtual devices: leak sensor, valve, temperature sensor."""
 
 import asyncio
 import random
@@ -17,24 +17,24 @@ LEAK_DETECTED = "leak_detected"
 OPEN = "open"
 TEMPERATURE = "temperature"
 
-_LOOK_SECONDS = 0.05
+_CHECK_SECONDS = 0.05
 
 
 class LeakSensor(VirtualDevice):
     """Reports ``leak`` (wet: true) and emits the device event ``leak_detected`` each time it gets wet."""
 
     def __init__(self, broker: BrokerOptions, name: str, title: str | None = None, *, wet: bool = False) -> None:
-        """Begin dry, or ``wet``."""
+        """Begin dry unless ``wet``."""
         super().__init__(broker, name, title)
         self.values[LEAK] = wet
 
     @property
     def wet(self) -> bool:
-        """Whether water is there, heard of or not."""
+        """Whether the sensor is wet, reported or not."""
         return self.values[LEAK] is True
 
-    async def set(self, wet: bool) -> None:  # noqa: FBT001 - sensor.set(True) is how one says it
-        """Let it be wet or dry; return when the broker has confirmed value and event."""
+    async def set(self, wet: bool) -> None:  # noqa: FBT001 - sensor.set(True) reads well
+        """Make the sensor wet or dry; return when the broker has acknowledged value and event."""
         became_wet = wet and not self.wet
         await self.report(LEAK, wet)
         if became_wet:
@@ -58,11 +58,10 @@ class Command:
 
 
 class Valve(VirtualDevice):
-    """Reports ``open`` and takes it as a write; keeps every command it got in ``commands``.
+    """Reports ``open`` and accepts writes to it; ``commands`` has every write it received.
 
-    Its own behaviour, without any help: cut off from the broker it closes at once when its wired ``probe`` is wet, and
-    in any case after ``safe_after`` seconds (None: never). When the broker is back it reports what it did, and stays
-    as it is.
+    Without the broker it closes at once when its wired ``probe`` is wet, and in any case after ``safe_after`` seconds
+    (None: never). When the broker is back it reports its state, and stays as it is.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Valve(VirtualDevice):
         safe_after: float | None = 60.0,
         obedient: bool = True,
     ) -> None:
-        """Begin open. ``obedient`` False: it hears commands and does not move."""
+        """Begin open. ``obedient`` False: it receives commands and does not move."""
         super().__init__(broker, name, title)
         self.values[OPEN] = True
         self.commands: list[Command] = []
@@ -94,7 +93,7 @@ class Valve(VirtualDevice):
         return {OPEN: {"title": "Open", "type": "boolean", "@type": "Valve"}}
 
     @override
-    def written(self, name: str, value: Value) -> None:
+    def on_write(self, name: str, value: Value) -> None:
         if name == OPEN and isinstance(value, bool):
             self.commands.append(Command(at=time.monotonic(), value=value))
             if self.obedient:
@@ -102,11 +101,11 @@ class Valve(VirtualDevice):
                 self._moves.put_nowait(value)
 
     @override
-    async def live(self) -> None:
+    async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._report_moves())
             while True:
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_CHECK_SECONDS)
                 if self.is_open and self._must_close_itself():
                     self.values[OPEN] = False
                     self._moves.put_nowait(False)
@@ -124,7 +123,7 @@ class Valve(VirtualDevice):
 
 
 class TemperatureSensor(VirtualDevice):
-    """Reports ``temperature`` (°C) when told, and with ``every`` also by itself: a walk in small steps."""
+    """Reports ``temperature`` (°C) on ``set``, and with ``every`` also by itself, as a random walk in small steps."""
 
     def __init__(
         self,
@@ -143,7 +142,7 @@ class TemperatureSensor(VirtualDevice):
         self._random = random.Random(seed)  # noqa: S311 - a seed makes a run repeatable
 
     async def set(self, celsius: float) -> None:
-        """Report a temperature; return when the broker has confirmed it."""
+        """Report a temperature; return when the broker has acknowledged it."""
         await self.report(TEMPERATURE, celsius)
 
     @override
@@ -159,7 +158,7 @@ class TemperatureSensor(VirtualDevice):
         }
 
     @override
-    async def live(self) -> None:
+    async def run(self) -> None:
         while self._every is not None:
             await asyncio.sleep(self._every)
             await self.set(round(float(self.values[TEMPERATURE]) + self._random.uniform(-0.3, 0.3), 2))

@@ -1,4 +1,4 @@
-"""Devices that say numbered things and note what the broker confirmed."""
+"""Virtual sensors that send numbered items and record in the ledger which of them the broker acknowledged."""
 
 import time
 from collections.abc import Collection, Mapping
@@ -21,13 +21,13 @@ _STEP = 0.001
 
 
 class NumberedSensor(VirtualDevice):
-    """Says device events (``tick``) and readings with a time of their own (``level``); each is numbered.
+    """Sends device events (``tick``) and readings with a time of their own (``level``); each is numbered.
 
-    What the broker did not confirm is not said again: the ledger has it as doubted.
+    What the broker did not acknowledge is not sent again: the ledger records it as doubted.
     """
 
     def __init__(self, broker: BrokerOptions, name: str, ledger: Ledger) -> None:
-        """Note everything in ``ledger``."""
+        """Record everything in ``ledger``."""
         super().__init__(broker, name)
         self._ledger = ledger
         self._ticks = 0
@@ -49,7 +49,7 @@ class NumberedSensor(VirtualDevice):
         }
 
     async def greet(self) -> Collection[Item]:
-        """Say an event and a reading that nobody judges; return what can arrive of it."""
+        """Send an event and a reading that are not judged; return the items that can arrive."""
         self._greetings += 1
         number, at = -self._greetings, self._begun - self._greetings * _STEP
         await self.publish(f"events/{TICK}", orjson.dumps(number))
@@ -57,21 +57,21 @@ class NumberedSensor(VirtualDevice):
         return [Item(priority, self.topic, number) for priority in (Priority.CHANGE, Priority.READING)]
 
     async def tick(self) -> None:
-        """Say one device event."""
+        """Send one device event."""
         self._ticks += 1
         item = Item(Priority.CHANGE, self.topic, self._ticks)
-        await self._say(f"events/{TICK}", orjson.dumps(item.number), (item,))
+        await self._send(f"events/{TICK}", orjson.dumps(item.number), (item,))
 
     async def pulse(self) -> None:
-        """Say a device event like all others of its kind: only their number at the far side tells whether one is lost.
+        """Send a device event that equals all others of its kind: only their count shows whether one was lost.
 
-        Nothing may break meanwhile: one that is sent twice would be one too many.
+        No connection may break meanwhile: an event that is sent twice would be counted as unexpected.
         """
         self._pulses += 1
-        await self._say(f"events/{PULSE}", b"true", (Item(Priority.CHANGE, pulse_key(self.topic), self._pulses),))
+        await self._send(f"events/{PULSE}", b"true", (Item(Priority.CHANGE, pulse_key(self.topic), self._pulses),))
 
     async def measure(self, readings: int = 1) -> None:
-        """Say ``readings`` readings in one message (SenML)."""
+        """Send ``readings`` readings in one message (SenML)."""
         items, records = [], []
         for _ in range(readings):
             self._levels += 1
@@ -79,9 +79,9 @@ class NumberedSensor(VirtualDevice):
             items.append(Item(Priority.READING, self.topic, self._levels))
             records.append({"n": LEVEL, "t": at, "v": self._levels})
             self._ledger.attempt(items[-1], time.monotonic(), at)
-        await self._say(f"properties/{LEVEL}", orjson.dumps(records), tuple(items))
+        await self._send(f"properties/{LEVEL}", orjson.dumps(records), tuple(items))
 
-    async def _say(self, path: str, payload: bytes, items: tuple[Item, ...]) -> None:
+    async def _send(self, path: str, payload: bytes, items: tuple[Item, ...]) -> None:
         await self.connected.wait()
         connection = self._connection
         for item in items:
@@ -99,5 +99,5 @@ class NumberedSensor(VirtualDevice):
 
 
 def pulse_key(device: str) -> str:
-    """Return the key of a device's pulses: their numbers are not those of its ticks."""
+    """Return the key of a device's pulses, whose numbers are independent of its ticks."""
     return f"{device}/{PULSE}"

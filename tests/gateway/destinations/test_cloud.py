@@ -19,7 +19,7 @@ from process_cosmos_gateway.destinations import enrolment
 from process_cosmos_gateway.destinations.inbox import LARGEST_CURSOR
 from process_cosmos_gateway.destinations.settings import load_one, store_inbox_cursor
 from process_cosmos_gateway.errors import RequestRefusedError
-from tests.brokers import free_port
+from process_cosmos_testbed.processes import free_port
 from tests.cloud.conftest import new_code
 from tests.cloud.endpoint import EndpointProcess, endpoint_process, swallowing_replies
 

@@ -12,7 +12,7 @@ import pytest
 from process_cosmos_gateway.contract.destinations import EventKind, LinkState, Priority, TestDestination, Waiting
 from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.outbox import GAP_KEY, Event, OutgoingReading, device_key
-from tests.brokers import free_port
+from process_cosmos_testbed.processes import free_port
 from tests.documents import TOP, blocks
 
 from .conftest import Site

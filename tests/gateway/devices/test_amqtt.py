@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from process_cosmos_gateway.devices import BrokerOptions
-from process_cosmos_testbed.processes import accepts
+from process_cosmos_testbed.processes import accepts, free_port
 from process_cosmos_testbed.virtual_devices.kinds import LeakSensor, Valve
-from tests.brokers import free_port
 
 from .parts import client, running_devices, set_up_tank, until
 

@@ -15,9 +15,10 @@ import trustme
 from process_cosmos_gateway.devices import BrokerOptions
 from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
 from process_cosmos_gateway.devices.mqtt.errors import TAKEN_OVER, MqttError
+from process_cosmos_testbed.broker import Broker, running_broker
+from process_cosmos_testbed.processes import free_port
 from process_cosmos_testbed.proxy import FaultProxy
 from process_cosmos_testbed.virtual_devices.kinds import LeakSensor
-from tests.brokers import Broker, free_port, running_broker
 
 from .parts import client, running_devices, until
 
@@ -151,7 +152,7 @@ async def test_a_session_takeover_is_distinguished_from_a_lost_connection(broker
     first = await Connection.open(broker.options, client_id="same", on_message=ignore)
     second = await Connection.open(broker.options, client_id="same", on_message=ignore)
     assert await first.ended() == TAKEN_OVER
-    broker.kill()
+    await broker.kill()
     assert await second.ended() == "connection_lost"
 
 

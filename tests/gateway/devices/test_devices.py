@@ -15,8 +15,8 @@ from process_cosmos_gateway.contract.devices import (
 )
 from process_cosmos_gateway.devices.things.description import AVAILABILITY
 from process_cosmos_gateway.errors import StoreError
+from process_cosmos_testbed.broker import Broker
 from process_cosmos_testbed.virtual_devices.kinds import LeakSensor, TemperatureSensor, Valve
-from tests.brokers import Broker
 
 from .parts import client, description, description_of, running_devices, until
 
@@ -168,7 +168,7 @@ async def test_devices_values_and_availability_survive_a_restart_without_the_bro
         before = gateway.devices.devices()
         await gateway.wait_for_rows("SELECT online FROM device", [(1,)])
         await gateway.wait_for_rows("SELECT count(*) FROM device_property WHERE value IS NOT NULL", [(1,)])
-    broker.stop()
+    await broker.stop()
     async with running_devices(tmp_path / "data", broker.options, connected=False) as gateway:
         assert gateway.devices.devices() == before
         assert not gateway.devices.broker_connected
@@ -200,7 +200,7 @@ async def test_a_broker_that_lost_its_sessions_is_logged_and_devices_continue(
         LeakSensor(broker.options, "leak-1") as sensor,
     ):
         await until(lambda: gateway.value("wot/leak-1", "leak") is False)
-        broker.kill()
+        await broker.kill()
         broker.forget()
         await until(lambda: not gateway.devices.broker_connected)
         await broker.start()
@@ -218,7 +218,7 @@ async def test_devices_are_offline_when_the_broker_stays_away(
     async with running_devices(tmp_path / "data", broker.options) as gateway, client(broker.options) as tank:
         await tank.publish(TD, description(), retain=True)
         await until(lambda: gateway.device("wot/tank"))
-        broker.stop()
+        await broker.stop()
         await until(lambda: AvailabilityChanged(sequence=0, device="wot/tank", online=False) in gateway.changes)
         device = gateway.device("wot/tank")
         assert device is not None

@@ -8,7 +8,7 @@ import pytest
 from process_cosmos_gateway.devices.mqtt.connection import Connection
 from process_cosmos_gateway.devices.mqtt.mqtt_session import DROPPED_TOPIC
 from process_cosmos_gateway.errors import StoreError
-from tests.brokers import Broker, running_broker
+from process_cosmos_testbed.broker import Broker, running_broker
 
 from .parts import RunningDevices, client, running_devices, set_up_tank, until
 
@@ -21,7 +21,7 @@ def is_gap(event: dict[str, object]) -> bool:
 
 
 async def restarted(broker: Broker, gateway: RunningDevices, *, forgetful: bool) -> None:
-    broker.kill() if forgetful else broker.stop()
+    await (broker.kill() if forgetful else broker.stop())
     await until(lambda: not gateway.devices.broker_connected)
     if forgetful:
         broker.forget()
@@ -49,7 +49,7 @@ async def test_a_lost_session_is_a_gap_also_after_a_restart_of_the_gateway_and_s
         assert (gap["subject"], gap["data"]["reason"]) == ("broker", "session_lost")
         assert gap["data"]["since"] < gap["data"]["until"] == gap["time"]
         assert gateway.devices.gaps == 1
-    broker.kill()
+    await broker.kill()
     broker.forget()
     await broker.start()
     async with running_devices(tmp_path, broker.options) as gateway:
@@ -72,7 +72,7 @@ async def test_a_lost_session_is_a_gap_also_if_the_disk_fails_when_the_next_begi
     async with running_devices(tmp_path, broker.options) as gateway, client(broker.options) as tank:
         await set_up_tank(gateway, tank)
         name = gateway.devices._session.name
-        broker.kill()
+        await broker.kill()
         await until(lambda: not gateway.devices.broker_connected)
         broker.forget()
         full = FullDisk()

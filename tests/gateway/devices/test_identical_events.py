@@ -1,7 +1,6 @@
 """As many identical device events are delivered as were sent, despite reused packet ids and failures."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
+from process_cosmos_testbed.broker import Broker, running_broker
 from process_cosmos_testbed.proxy import FaultProxy
-from tests.brokers import Broker, running_broker
 
 from .parts import blocked_store, client, running_devices, set_up_tank, until
 from .test_redelivery import OVERFLOW, possible_repeats_of
@@ -27,18 +26,9 @@ async def forgetful(tmp_path: Path) -> AsyncIterator[Broker]:
         yield broker
 
 
-async def save(broker: Broker) -> None:
-    """Let the broker save its sessions, and return once it has."""
-    file = broker.folder / "mosquitto.db"
-    file.unlink(missing_ok=True)
-    assert broker.process
-    broker.process.send_signal(signal.SIGUSR1)
-    await until(file.exists)
-
-
 async def restarted(broker: Broker) -> None:
     """Kill the broker and start it again from its saved state."""
-    broker.kill()
+    await broker.kill()
     await broker.start()
 
 
@@ -67,7 +57,7 @@ async def test_packet_ids_reused_by_a_killed_broker_lose_no_event(forgetful: Bro
         async with client(forgetful.options) as tank:
             await set_up_tank(gateway, tank)
         await until(lambda: not gateway.devices._writer._unacknowledged)
-        await save(forgetful)
+        await forgetful.save()
         await publish_true(forgetful, 7)
         assert len(await possible_repeats_of(gateway, 7)) == 7
         await until(lambda: not gateway.devices._writer._unacknowledged)
@@ -86,7 +76,7 @@ async def test_identical_events_around_kills_of_the_broker_arrive_once_each(forg
         async with client(forgetful.options) as tank:
             await set_up_tank(gateway, tank)
         await until(lambda: not gateway.devices._writer._unacknowledged)
-        await save(forgetful)
+        await forgetful.save()
         for each in range(1, 5):
             await publish_true(forgetful, 10)
             await until(lambda count=each * 10: len(gateway.events("overflow")) == count)  # type: ignore[misc]

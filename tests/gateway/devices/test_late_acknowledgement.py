@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
-from tests.brokers import Broker
+from process_cosmos_testbed.broker import Broker
 
 from .parts import client, until
 

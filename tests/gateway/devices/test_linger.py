@@ -12,7 +12,7 @@ from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
 from process_cosmos_gateway.options import ReadingOptions
 from process_cosmos_gateway.outbox import DropReason
 from process_cosmos_gateway.store import Transaction
-from tests.brokers import Broker
+from process_cosmos_testbed.broker import Broker
 
 from .parts import blocked_store, client, running_devices, set_up_tank, until
 

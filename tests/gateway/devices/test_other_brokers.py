@@ -17,8 +17,8 @@ from process_cosmos_gateway.devices.mqtt.errors import MqttError
 from process_cosmos_gateway.devices.mqtt.packets import MAX_PACKET
 from process_cosmos_gateway.devices.mqtt.versions import TRY_5_AGAIN, Version, VersionOrder
 from process_cosmos_gateway.errors import RequestRefusedError
+from process_cosmos_testbed.broker import Broker, running_broker
 from process_cosmos_testbed.mqtt_proxy import Manners, MqttProxy, Reaction
-from tests.brokers import Broker, running_broker
 
 from .parts import RunningDevices, client, description, running_devices, set_up_tank, until
 
@@ -86,7 +86,7 @@ async def test_a_broker_that_answers_mqtt_5_like_3_1_1_gets_3_1_1() -> None:
 async def test_a_broker_that_hangs_up_at_both_versions_is_not_remembered(broker: Broker, proxy: MqttProxy) -> None:
     version_order = VersionOrder()
     proxy.manners = Manners(to_5=Reaction.HANG_UP)
-    broker.stop()
+    await broker.stop()
     with pytest.raises(MqttError):
         await Connection.open(through(broker, proxy), client_id="x", on_message=ignore, version_order=version_order)
     assert version_order.in_order(asyncio.get_running_loop().time())[0] is Version.V5

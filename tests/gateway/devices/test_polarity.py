@@ -7,7 +7,7 @@ import pytest
 
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.errors import RequestRefusedError
-from tests.brokers import Broker
+from process_cosmos_testbed.broker import Broker
 
 from .parts import client, description, running_devices, until
 

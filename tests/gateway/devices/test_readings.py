@@ -15,7 +15,7 @@ from process_cosmos_gateway.devices.things.values import Reading
 from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store, Transaction, disk_reserve
 from process_cosmos_gateway.store.disk_reserve import RESERVE
-from tests.brokers import Broker
+from process_cosmos_testbed.broker import Broker
 from tests.gateway.store.parts import new_ulids, opened
 
 from .parts import client, running_devices, set_up_tank

@@ -11,7 +11,7 @@ import pytest
 
 from process_cosmos_gateway.contract.devices import EventHappened, ValueChanged
 from process_cosmos_gateway.devices.mqtt.connection import Message
-from tests.brokers import Broker
+from process_cosmos_testbed.broker import Broker
 
 from .parts import RunningDevices, client, description, running_devices, until
 

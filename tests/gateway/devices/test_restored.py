@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from process_cosmos_gateway.store.backup import make_backup
+from process_cosmos_testbed.broker import Broker
 from process_cosmos_testbed.virtual_devices.kinds import LeakSensor, Valve
-from tests.brokers import Broker
 
 from .parts import running_devices, until
 

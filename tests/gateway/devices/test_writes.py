@@ -9,8 +9,8 @@ from process_cosmos_gateway.contract.devices import Value
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.devices.things.property_writes import pause_after
 from process_cosmos_gateway.errors import RequestRefusedError
+from process_cosmos_testbed.broker import Broker
 from process_cosmos_testbed.virtual_devices.kinds import LeakSensor, Valve
-from tests.brokers import Broker
 
 from .parts import RunningDevices, client, description, running_devices, until
 
@@ -149,7 +149,7 @@ async def test_a_write_raises_at_once_when_the_broker_is_away(broker: Broker, tm
     async with running_devices(tmp_path / "data", broker.options) as gateway, client(broker.options) as tank:
         await tank.publish("wot/tank/td", description(), retain=True)
         await until(lambda: gateway.device("wot/tank"))
-        broker.stop()
+        await broker.stop()
         await until(lambda: not gateway.devices.broker_connected)
         with pytest.raises(RequestRefusedError) as refused:
             await gateway.write("wot/tank", "pump", True)

@@ -12,8 +12,9 @@ from homeassistant.helpers import issue_registry as ir
 from custom_components.process_cosmos.const import DOMAIN
 from process_cosmos_gateway.contract.devices import Value
 from process_cosmos_gateway.devices.options import BrokerOptions
+from process_cosmos_testbed.broker import running_broker
+from process_cosmos_testbed.processes import free_port
 from process_cosmos_testbed.virtual_devices.device import Json, VirtualDevice
-from tests.brokers import free_port, running_broker
 from tests.gateway.gateway_process import gateway_process
 from tests.home_assistant.contract_gateway import until
 from tests.home_assistant.test_real_gateway import set_up_with, shown
@@ -44,7 +45,7 @@ class Backwards(VirtualDevice):
         return said
 
     @override
-    def written(self, name: str, value: Value) -> None:
+    def on_write(self, name: str, value: Value) -> None:
         self.commands.append(value)
         self.values[name] = value
 

@@ -1,4 +1,4 @@
-"""What the fault lab's bounds see: a peak of memory, a burst of log, an alarm nobody acknowledges."""
+"""What the bounds of faults notice: a peak of memory, a burst of log, an alarm nobody acknowledges."""
 
 import asyncio
 import signal
@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from process_cosmos_gateway.contract.destinations import Priority
-from process_cosmos_testbed.faults import bounds as sensor
+from process_cosmos_testbed.faults import bounds as limits
 from process_cosmos_testbed.faults.bounds import Bounds
-from process_cosmos_testbed.faults.site import Site
+from process_cosmos_testbed.faults.site import FaultError, Site
 from process_cosmos_testbed.ledger import Item
 from process_cosmos_testbed.processes import ManagedProcess, until
-from process_cosmos_testbed.testbed import FaultError
 
 LARGE = 200_000_000
 PROGRAM = """
@@ -31,18 +30,18 @@ signal.pause()
 """
 
 
-async def flooded(site: Site, part: ManagedProcess, *, before: int = 0, meanwhile: int = 0, log: int = 0) -> Bounds:
+async def flooded(site: Site, process: ManagedProcess, *, before: int = 0, meanwhile: int = 0, log: int = 0) -> Bounds:
     """Judge a program that takes memory and gives it back, before a flood or while it lasts, and writes to its log."""
     bounds = Bounds(site, 1.0)
-    await part.start(sys.executable, "-c", PROGRAM.format(before=before, meanwhile=meanwhile, log=log))
+    await process.launch(sys.executable, "-c", PROGRAM.format(before=before, meanwhile=meanwhile, log=log))
     try:
-        await until(lambda: part.log.stat().st_size, "the program")
-        async with bounds.held("flood", part):
-            begun = part.log.stat().st_size
-            part.signal(signal.SIGUSR1)
-            await until(lambda: part.log.stat().st_size > begun, "a line in the log")
+        await until(lambda: process.log.stat().st_size, "the program")
+        async with bounds.held("flood", process):
+            begun = process.log.stat().st_size
+            process.signal(signal.SIGUSR1)
+            await until(lambda: process.log.stat().st_size > begun, "a line in the log")
     finally:
-        await part.kill()
+        await process.kill()
     return bounds
 
 
@@ -71,7 +70,7 @@ async def test_the_log_of_a_short_flood_is_judged_as_if_it_went_on_for_a_minute(
 @pytest.fixture
 async def silent(site: Site) -> AsyncIterator[Site]:
     """A site whose gateway runs and acknowledges nothing."""
-    await site.gateway.start("sleep", "60")
+    await site.gateway.launch("sleep", "60")
     yield site
     await site.gateway.kill()
 
@@ -79,7 +78,7 @@ async def silent(site: Site) -> AsyncIterator[Site]:
 async def test_an_alarm_without_acknowledgement_has_waited_until_now(
     silent: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sensor, "_WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "_WAIT_SECONDS", 0.3)
     bounds = Bounds(silent, 1.0)
     urgent = silent.home_assistant.new_alert()
     async with bounds.held("flood"):

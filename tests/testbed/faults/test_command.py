@@ -1,4 +1,4 @@
-"""The fault lab's command line, and what it says of faults that cannot be judged."""
+"""The command line of the fault injection, and its report of faults that cannot be judged."""
 
 import asyncio
 import json
@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 from process_cosmos_gateway.contract.destinations import Priority
-from process_cosmos_testbed.cli import main as lab
+from process_cosmos_testbed.cli import main
 from process_cosmos_testbed.faults import cli as command
 from process_cosmos_testbed.faults.fault import Fault, Scale
 from process_cosmos_testbed.faults.runner import Outcome, Runner, document
 from process_cosmos_testbed.faults.site import Site
 from process_cosmos_testbed.faults.soak import plot
-from process_cosmos_testbed.ledger import Row
+from process_cosmos_testbed.judge import Judgement, Row
+from process_cosmos_testbed.ledger import Item
 from process_cosmos_testbed.processes import ManagedProcess, until
+from process_cosmos_testbed.report import Progress
 
 
 async def idle(site: Site, _: Scale) -> None:
@@ -24,12 +26,13 @@ async def idle(site: Site, _: Scale) -> None:
     site.prove("strikes", 0)
 
 
+MISSING = {"webhook": [Item(Priority.URGENT, "alert", 7)]}
 IDLE = Fault(name="F1", sentence="nothing happens", play=idle)
 
 
 def test_a_fault_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        lab(["faults", "--only", "F99"])
+        main(["faults", "--only", "F99"])
     assert "there is no F99" in capsys.readouterr().err
 
 
@@ -40,7 +43,7 @@ def test_a_fault_that_does_not_strike_is_an_error_and_no_pass(
     own = tmp_path / "options.toml"
     own.write_text('data = "mine"\nport = 1\nlog_level = "debug"\n')
     file = tmp_path / "faults.json"
-    assert lab(["faults", "--quick", "--seed", "1", "--options", str(own), "--json", str(file)]) == 1
+    assert main(["faults", "--quick", "--seed", "1", "--options", str(own), "--json", str(file)]) == 1
     result = json.loads(file.read_text())
     assert (result["ok"], result["results"]) == (False, [])
     assert "did not strike: strikes" in result["faults"][0]["error"]
@@ -58,14 +61,17 @@ def test_a_copy_of_ones_own_settings_has_nothing_of_ones_own_folder_or_broker(tm
 def test_one_broken_promise_fails_the_run(promise: str, capsys: pytest.CaptureFixture[str]) -> None:
     row = Row(priority=Priority.URGENT)
     setattr(row, promise, 1)
-    outcome = Outcome(fault="F1", sentence="", rows=(row,))
+    outcome = Outcome(fault="F1", sentence="", judgement=Judgement(rows=(row,), missing=MISSING))
     assert not document(1, [outcome])["ok"]
     assert f"1 {promise}" in outcome.summary
     assert "BROKEN" in outcome.summary
+    assert "1 missing at webhook: urgent alert #7" in outcome.summary
+    assert outcome.document()["missing"] == ["1 missing at webhook: urgent alert #7"]
 
 
 def test_no_promise_broken_passes() -> None:
-    outcome = Outcome(fault="F1", sentence="", rows=(Row(priority=Priority.URGENT, ok=3),))
+    rows = (Row(priority=Priority.URGENT, ok=3),)
+    outcome = Outcome(fault="F1", sentence="", judgement=Judgement(rows=rows, missing={}))
     assert document(1, [outcome])["ok"]
     assert outcome.summary == "held · urgent: 3 ok"
 
@@ -75,8 +81,8 @@ async def test_a_site_serves_several_faults() -> None:
         site.prove("strikes", 1)
 
     first, second = (Fault(name=name, sentence="", play=strike) for name in ("F1", "F2"))
-    runner = Runner(1, Scale(quick=True), {})
-    outcomes = await runner.play([first, second])
+    runner = Runner(1, Scale(quick=True), {}, Progress("faults"))
+    outcomes = await runner.run([first, second])
     assert [outcome.held for outcome in outcomes] == [True, True]
     assert outcomes[1].seconds < outcomes[0].seconds
 
@@ -98,23 +104,37 @@ async def test_faults_that_are_played_at_a_time_are_told_in_their_order() -> Non
 
     first = Fault(name="F1", sentence="", play=strike_longer)
     second = Fault(name="F2", sentence="", play=strike)
-    outcomes = await Runner(1, Scale(quick=True), {}, jobs=2).play([first, second])
+    outcomes = await Runner(1, Scale(quick=True), {}, Progress("faults"), jobs=2).run([first, second])
     assert [outcome.fault for outcome in outcomes] == ["F1", "F2"]
     assert [outcome.held for outcome in outcomes] == [True, True]
     assert len(set(begun)) == 2
 
 
-async def test_a_lab_that_is_ended_leaves_no_process_behind(tmp_path: Path) -> None:
-    lab = ManagedProcess("lab", tmp_path)
-    await lab.start(sys.executable, "-m", "process_cosmos_testbed", "faults", "--quick", "--only", "F3")
+async def test_a_background_task_that_fails_is_the_error_of_the_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    async def break_ledger(site: Site, _: Scale) -> None:
+        site.prove("strikes", 1)
+        with site.cloud.arrivals.open("ab") as lines:
+            lines.write(b"Traceback\n")
+        await asyncio.sleep(60)
+
+    fault = Fault(name="F1", sentence="", play=break_ledger)
+    [outcome] = await Runner(1, Scale(quick=True), {}, Progress("faults")).run([fault])
+    assert outcome.error is not None
+    assert "reader of the cloud endpoint's ledger ended early" in outcome.error
+    assert "logs and databases" in capsys.readouterr().out
+
+
+async def test_a_run_that_is_ended_leaves_no_process_behind(tmp_path: Path) -> None:
+    run = ManagedProcess("faults", tmp_path)
+    await run.launch(sys.executable, "-m", "process_cosmos_testbed", "faults", "--quick", "--only", "F3")
 
     def children() -> list[str]:
-        return Path(f"/proc/{lab.pid}/task/{lab.pid}/children").read_text().split()
+        return Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
 
     await until(lambda: len(children()) == 4, "broker, endpoint, its log and gateway")
     started = children()
-    lab.signal(signal.SIGTERM)
-    assert await lab.wait(30) != 0
+    run.signal(signal.SIGTERM)
+    assert await run.wait(30) != 0
     assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
 
 

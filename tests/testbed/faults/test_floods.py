@@ -152,7 +152,8 @@ async def test_forged_events_count_once_they_are_refused_and_never_more_than_a_b
     forger = Forger(ledger, forward)
     data = {"priority": "urgent", "number": 1}
     events = [
-        {"id": f"{n}", "type": "lab.said.v1", "subject": f"{n}", "source": "me", "data": data} for n in range(400)
+        {"id": f"{n}", "type": "testbed.numbered.v1", "subject": f"{n}", "source": "me", "data": data}
+        for n in range(400)
     ]
     await forger.answer(None, orjson.dumps(events), forward)  # type: ignore[arg-type] # nobody looks at the request
     assert sum(event["source"] != "me" for event in sent) == 90

@@ -1,1 +1,1 @@
-"""The main job played on real parts, with an independent ledger: `scripts/demo`."""
+"""The leak demo: the whole product on real processes, observed and judged independently (``scripts/demo``)."""

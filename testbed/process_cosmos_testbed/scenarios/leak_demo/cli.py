@@ -1,4 +1,4 @@
-"""Plays the main job on real parts and shows what came of it: `scripts/demo`."""
+"""The command line of the leak demo: ``scripts/demo``, or ``process-cosmos-testbed demo``."""
 
 import argparse
 import asyncio
@@ -9,29 +9,36 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
 import orjson
 
+from process_cosmos_testbed.control import ControlError
 from process_cosmos_testbed.home_assistant.client import HomeAssistantError, HomeAssistantUnreachableError
+from process_cosmos_testbed.home_assistant.flows import FlowError
 from process_cosmos_testbed.home_assistant.onboarding import OWNER, PASSWORD
-from process_cosmos_testbed.processes import ProcessFailedError
+from process_cosmos_testbed.processes import ROOT, EndedEarlyError, ProcessFailedError
+from process_cosmos_testbed.report import Progress
 
-from .house import ROOT, House
-from .progress import Progress
 from .report import table
 from .result import Result
-from .scenario import Play
-from .setup import FlowError
+from .scenario import LeakDemo
+from .site import DemoSite
 
 FOLDER = ROOT / "build" / "demo"
 FEWEST = 3
 """Leaks a phase needs: one before the gateway is killed, one while it is down, one after."""
 
+_FAILURES = (
+    *(ProcessFailedError, EndedEarlyError, FlowError, ControlError, TimeoutError),
+    *(HomeAssistantError, HomeAssistantUnreachableError),
+)
+
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Play; with `--check` return 1 unless every promise held and every fault really happened."""
+    """Run the demo; with `--check` return 1 unless every promise held and every fault took effect."""
     parser = _parser()
     arguments = parser.parse_args(words)
     if arguments.leaks < FEWEST:
@@ -54,58 +61,55 @@ def main(words: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def only_one() -> Iterator[None]:
-    """Hold the demo's folder; exit if another demo plays there."""
+    """Lock the demo's folder inside the block; exit if another demo runs there."""
     FOLDER.parent.mkdir(exist_ok=True)
     with FOLDER.with_suffix(".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            sys.exit(f"demo: another one plays in {FOLDER}")
+            sys.exit(f"demo: another one runs in {FOLDER}")
         yield
 
 
 async def run(arguments: argparse.Namespace, result: Result) -> None:
-    """Start everything, play, print the table, stop everything; a failure becomes a surprise of the result."""
+    """Start everything, run the scenario, print the table, stop everything; a failure becomes a surprise."""
     if (own := asyncio.current_task()) is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, own.cancel)
-    progress = Progress()
+    progress = Progress("demo")
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
-    house = House(FOLDER)
+    site = DemoSite(FOLDER)
+    progress.say("broker, cloud endpoint, gateway, proxies, Home Assistant, devices: starting")
     try:
-        progress.say("broker, cloud endpoint, gateway, devices, fault proxy, ledger, Home Assistant: starting")
-        try:
-            await house.start()
-            await Play(house, result, progress, arguments.leaks).perform()
-        except* (ProcessFailedError, FlowError, HomeAssistantError, HomeAssistantUnreachableError) as group:
-            _tell_of_failure(group, result)
-            if house.ledger.running:
-                result.judgement = await house.ask("judge")
-        progress.say("played to the end" if not result.surprises else "ended early")
-        print(table(result))
-        print(f"Logs of every process: {FOLDER}")
-        if arguments.stay:
-            print(f"Look at it: {house.url}  user {OWNER}  password {PASSWORD}  (Ctrl-C ends everything)")
-            with suppress(asyncio.CancelledError):
-                await asyncio.Event().wait()
-    finally:
-        progress.say("stopping everything")
-        await house.stop()
+        async with site.started():
+            try:
+                await site.background.beside(LeakDemo(site, result, progress, arguments.leaks).run())
+            except _FAILURES as error:
+                _report_failure(error, result)
+                result.judgement = asdict(await site.observer.judge())
+            _show(result, progress)
+            if arguments.stay:
+                print(f"Look at it: {site.home_assistant.url}  user {OWNER}  password {PASSWORD}  (Ctrl-C ends it)")
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+            progress.say("stopping everything")
+    except _FAILURES as error:  # something did not start
+        _report_failure(error, result)
+        _show(result, progress)
 
 
-def _tell_of_failure(group: BaseExceptionGroup, result: Result) -> None:
-    for error in _leaves(group):
-        first, *rest = str(error).splitlines()
-        result.surprises.append(first)
-        print("", first, *rest, sep="\n  ", file=sys.stderr)
-        if not isinstance(error, ProcessFailedError):
-            traceback.print_exception(error)
+def _show(result: Result, progress: Progress) -> None:
+    progress.say("ran to the end" if not result.surprises else "ended early")
+    print(table(result))
+    print(f"Logs of every process: {FOLDER}")
 
 
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
-    return [error]
+def _report_failure(error: Exception, result: Result) -> None:
+    first, *rest = str(error).splitlines() or [type(error).__name__]
+    result.surprises.append(first)
+    print("", first, *rest, sep="\n  ", file=sys.stderr)
+    if not isinstance(error, ProcessFailedError):
+        traceback.print_exception(error)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -113,6 +117,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--leaks", type=int, default=100, metavar="N", help="leaks in a phase (default: %(default)s)")
     parser.add_argument("--stay", action="store_true", help="leave everything running afterwards, to look at it")
     parser.add_argument("--check", action="store_true", help="exit 1 unless all promises held, all faults happened")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     parser.add_argument("--setup-seconds", type=float, default=0.0, help=argparse.SUPPRESS)
     return parser

@@ -1,126 +1,174 @@
-"""What the play acts with: leaks in kitchen and cellar, questions to people, and what Home Assistant says of them."""
+"""The steps that scenarios are made of: leaks in kitchen and cellar, questions to people, states to wait for."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 from process_cosmos_testbed.home_assistant.client import HomeAssistantClient
-from process_cosmos_testbed.home_assistant.onboarding import Phone
-from process_cosmos_testbed.processes import ProcessFailedError
+from process_cosmos_testbed.home_assistant.onboarding import Phone, onboard, press
+from process_cosmos_testbed.processes import until
+from process_cosmos_testbed.testbed import CLOUD, WEBHOOK
 
-from .house import House
+from .home_assistant_watch import HomeAssistantWatch, Watched
+from .setup import PHONES, add_guard, add_integration, add_phones, add_webhook, find_entities
+from .site import CELLAR_CLOSINGS, CELLAR_OPEN, CELLAR_SENSOR, CELLAR_VALVE, CELLAR_WATER, DemoSite
 
 SOON = 30.0
-"""Seconds within which Home Assistant must have done what takes it milliseconds."""
+"""Seconds within which Home Assistant must have done what usually takes milliseconds."""
+
+EFFECTS = {"counter.pump_restarts": "pump restarted", "counter.neighbour_called": "neighbour called"}
+"""The effects of answers, by the counter that counts them."""
 
 OPEN_ALERTS = "sensor.process_cosmos_open_alerts"
-BREATH = 0.05
-"""Seconds before each leak of the kitchen: what the one before left to do is not measured with it."""
-
-CELLAR_SENSOR = "binary_sensor.cellar_floor"
-CELLAR_VALVE = "switch.cellar_valve"
-CELLAR_WATER = "input_boolean.cellar_water"
-CELLAR_OPEN = "input_boolean.cellar_valve_open"
+_PAUSE = 0.05
+"""Seconds before each leak in the kitchen, so that work left by the one before is not measured with it."""
 
 
-class Stage:
-    """One connection to Home Assistant, and everything an actor can do in the house."""
+class DemoFixtures:
+    """A site that is set up, a connection to its Home Assistant, and all steps of a scenario."""
 
-    def __init__(self, house: House, home: HomeAssistantClient, phones: list[Phone]) -> None:
-        """Take the house, its Home Assistant, and the phones."""
-        self.house = house
-        self.home = home
-        self.phones = phones
-        self.opened: asyncio.Queue[str] = asyncio.Queue()
+    def __init__(self, site: DemoSite) -> None:
+        """Use a started site; ``set_up`` comes first."""
+        self.site = site
+        self.home: HomeAssistantClient
+        self.phones: list[Phone]
+        self.entry = ""
+        self.expected = site.observer.expected
+        self._token = ""
+        self._connection = AsyncExitStack()
+        self._opened: asyncio.Queue[str] = asyncio.Queue()
         self._closed: dict[str, asyncio.Event] = {}
 
-    async def listen(self) -> None:
-        """Hear of alerts from now on."""
-        opened = {"trigger": "process_cosmos.alert_opened"}
-        await self.home.subscribe(
-            lambda event: self.opened.put_nowait(_alert(event)), "subscribe_trigger", trigger=opened
-        )
+    async def set_up(self, *, with_webhook: bool = True, with_kitchen: bool = True, with_cellar: bool = True) -> None:
+        """Set the site up as its owner does: two phones, destinations, an automation that guards each room."""
+        site, observer = self.site, self.site.observer
+        self._token = await onboard(site.home_assistant.url)
+        await self.connect()
+        home, watched = self.home, Watched(effects=EFFECTS)
+        self.phones = await add_phones(home, site)
+        if with_cellar:
+            watched = Watched(effects=EFFECTS, sensors=(CELLAR_SENSOR,), closings={CELLAR_CLOSINGS: CELLAR_VALVE})
+        watch = HomeAssistantWatch(site.home_assistant.url, self._token, watched, observer.write)
+        await observer.watch_home_assistant(watch, site.background)
+        self.entry = await add_integration(home, site, self.phones)
+        kitchen = await find_entities(home)
+        if with_webhook:
+            await add_webhook(home, self.entry, site.receiver.url)
+            kitchen = await find_entities(home)
+        observer.begin()
+        self.expected.phones, self.expected.destinations = PHONES, (CLOUD, WEBHOOK)
+        if with_kitchen:
+            await add_guard(home, "leak_guard_kitchen", kitchen.sensor, kitchen.valve)
+            self.expected.guards["wot/leak-kitchen"] = "wot/valve-kitchen"
+        if with_cellar:
+            await add_guard(home, "leak_guard_cellar", CELLAR_SENSOR, CELLAR_VALVE)
+            self.expected.guards[CELLAR_SENSOR] = CELLAR_VALVE
+        await self._listen()
+
+    async def connect(self) -> None:
+        """Connect to Home Assistant."""
+        client = HomeAssistantClient(self.site.home_assistant.url, self._token)
+        self.home = await self._connection.enter_async_context(client)
+        await self.home.until_running()
+
+    async def reconnect(self) -> None:
+        """Connect to a restarted Home Assistant, and return when it is observed again."""
+        await self.connect()
+        await self._listen()
+        await self.site.observer.until_watching()
+
+    async def disconnect(self) -> None:
+        """Close the connection to Home Assistant."""
+        await self._connection.aclose()
+
+    async def _listen(self) -> None:
+        """Subscribe to the triggers of alerts."""
+        await self._subscribe("opened", self._opened.put_nowait)
         for state in ("resolved", "answered"):
-            trigger = {"trigger": f"process_cosmos.alert_{state}"}
-            await self.home.subscribe(
-                lambda event: self._over(_alert(event)).set(), "subscribe_trigger", trigger=trigger
-            )
+            await self._subscribe(state, lambda alert: self._closing(alert).set())
+
+    async def _subscribe(self, state: str, listener: Callable[[str], None]) -> None:
+        trigger = {"trigger": f"process_cosmos.alert_{state}"}
+        await self.home.subscribe(
+            lambda event: listener(str(event["variables"]["trigger"]["alert"])), "subscribe_trigger", trigger=trigger
+        )
 
     async def kitchen_leak(self) -> float:
-        """Play one leak from wet to dry; return milliseconds from the sensor's message to the command at the valve."""
-        await asyncio.sleep(BREATH)
-        milliseconds = float(await self.house.device("kitchen", "leak"))
+        """Run one leak from wet to dry; return the milliseconds from the sensor's report to the valve's command."""
+        await asyncio.sleep(_PAUSE)
+        milliseconds = await self.site.kitchen.leak()
         alert = await self.next_opened("a leak in the kitchen")
-        await self.until_rung(alert)
-        await self.house.device("kitchen", "until_closed")
-        await self.house.device("kitchen", "dry")
-        await self.until_over(alert)
+        await self.until_notified(alert)
+        await self.site.kitchen.until_closed()
+        await self.site.kitchen.dry()
+        await self.until_closed(alert)
         return milliseconds
 
     async def cellar_leak(self) -> None:
-        """Play one leak in the cellar, whose sensor and valve are Home Assistant's own and need no gateway."""
+        """Run one leak in the cellar, whose sensor and valve are Home Assistant's own and need no gateway."""
         await self.home.action("input_boolean.turn_on", target={"entity_id": CELLAR_WATER})
         alert = await self.next_opened("a leak in the cellar")
-        await self.until_rung(alert)
+        await self.until_notified(alert)
         await self.until_state(CELLAR_VALVE, "off")
         await self.home.action("input_boolean.turn_on", target={"entity_id": CELLAR_OPEN})
         await self.home.action("input_boolean.turn_off", target={"entity_id": CELLAR_WATER})
-        await self.until_over(alert)
+        await self.until_closed(alert)
 
     async def ask_people(self, message: str, counter: str, answer: str) -> str:
-        """Escalate a question whose ``answer`` counts up ``counter``; return the alert."""
+        """Open an alert whose ``answer`` increments ``counter``; return the alert."""
         increment = {"action": "counter.increment", "target": {"entity_id": f"counter.{counter}"}}
         answers = [{"name": answer, "actions": [increment]}, {"name": "Leave it"}]
         raised = await self.raise_alert(message=message, answers=answers)
         await self.next_opened(message)
-        await self.until_rung(raised["id"])
+        await self.until_notified(raised["id"])
         return str(raised["id"])
 
+    async def answer_by_phone(self, alert: str, answer: str, times: int = 1) -> None:
+        """Press the button ``answer`` on the first phone ``times`` times; return when the alert is closed."""
+        phone = self.phones[0]
+        button = self.site.observer.button(alert, phone.name, answer)
+        for _ in range(times):
+            await press(self.home, phone, button)
+        await self.until_closed(alert)
+
     async def raise_alert(self, **data: Any) -> dict[str, Any]:  # noqa: ANN401 - the action's own fields
-        """Call the action and return its response: what it returns is on disk."""
+        """Call the action and return its response: the alert is durable then."""
         raised: dict[str, Any] = await self.home.action("process_cosmos.alert", data, reply=True)
         return raised
 
     async def next_opened(self, what: str) -> str:
         """Return the alert that opens next."""
-        try:
-            async with asyncio.timeout(SOON):
-                return await self.opened.get()
-        except TimeoutError as error:
-            raise self.house.home_assistant.failure(f"opened no alert for {what}") from error
+        return await self._soon(self._opened.get(), f"opened no alert for {what}")
 
     async def until_open(self, number: int) -> None:
         """Return when ``number`` alerts are open; forget that others opened meanwhile."""
         await self.until_state(OPEN_ALERTS, str(number))
-        while not self.opened.empty():
-            self.opened.get_nowait()
+        while not self._opened.empty():
+            self._opened.get_nowait()
 
-    async def until_over(self, alert: str) -> None:
+    async def until_closed(self, alert: str) -> None:
         """Return when the alert is answered or resolved."""
+        await self._soon(self._closing(alert).wait(), f"did not close alert {alert}")
+
+    async def until_notified(self, alert: str) -> None:
+        """Return when every phone was notified."""
+        await self.site.observer.until_notified(len(self.phones), alert)
+
+    async def until_state(self, entity: str, state: str) -> None:
+        """Return when an entity has ``state``."""
+
+        async def is_reached() -> bool:
+            return await self.home.state(entity) == state
+
+        await until(is_reached, f"{entity} that is {state}", SOON)
+
+    async def _soon[T](self, work: Awaitable[T], sentence: str) -> T:
         try:
             async with asyncio.timeout(SOON):
-                await self._over(alert).wait()
+                return await work
         except TimeoutError as error:
-            raise self.house.home_assistant.failure(f"did not close alert {alert}") from error
+            raise self.site.home_assistant.failure(sentence) from error
 
-    async def until_rung(self, alert: str) -> None:
-        """Return when every phone has rung."""
-        if not await self.house.ask("rings", alert=alert, phones=len(self.phones)):
-            raise self.house.home_assistant.failure(f"did not ring the phones for {alert}")
-
-    async def until_state(self, entity: str, *states: str) -> None:
-        """Return when an entity has one of ``states``."""
-        try:
-            async with asyncio.timeout(SOON):
-                while True:
-                    if (state := await self.home.state(entity)) in states:
-                        return
-                    await asyncio.sleep(0.02)
-        except TimeoutError as error:
-            raise ProcessFailedError(f"{entity} is {state}, not {' or '.join(states)}") from error
-
-    def _over(self, alert: str) -> asyncio.Event:
+    def _closing(self, alert: str) -> asyncio.Event:
         return self._closed.setdefault(alert, asyncio.Event())
-
-
-def _alert(event: dict[str, Any]) -> str:
-    return str(event["variables"]["trigger"]["alert"])

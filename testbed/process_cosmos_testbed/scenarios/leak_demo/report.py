@@ -1,4 +1,4 @@
-"""The table at the end: what happened, in words a newcomer understands."""
+"""The report at the end of a run, in words a newcomer understands."""
 
 from collections.abc import Iterator
 
@@ -8,25 +8,25 @@ MOST_COMPLAINTS = 20
 
 
 def table(result: Result) -> str:
-    """Return the table of a run."""
+    """Return the report of a run as text."""
     return "\n".join(_lines(result))
 
 
 def _lines(result: Result) -> Iterator[str]:
     yield ""
-    yield f"What was played, on Home Assistant {result.home_assistant}"
+    yield f"What ran, on Home Assistant {result.home_assistant}"
     for phase in result.phases:
         figures = ", ".join(f"{name} {value}" for name, value in phase.figures.items())
         yield f"  {phase.number}  {phase.name:<66} {phase.seconds:6.1f} s  {figures}"
     yield ""
-    yield "What really happened (counted by the ledger, which asks nobody else)"
+    yield "What really happened (counted by the observer, independently of what the gateway reports)"
     judgement = result.judgement
     for number, sentence in (
         (judgement.get("leaks"), "leaks: a sensor turned wet"),
         (judgement.get("closings"), "commands that closed a valve"),
         (judgement.get("closed_again"), "of them a second one of the same moment, which changed nothing"),
         (judgement.get("alerts"), "alerts opened, one a leak and the questions to people"),
-        (judgement.get("rings"), "rings on the two phones"),
+        (judgement.get("notifications"), "notifications on the two phones"),
         (judgement.get("answers_run"), "effects of answers given by phone or at the cloud endpoint"),
         (judgement.get("device_events"), "messages of devices that the gateway acknowledged"),
         (judgement.get("marked_repeats"), "of them accepted again after the kill, marked as possible repeats"),

@@ -1,4 +1,4 @@
-"""What a run came to: the figures of the JSON, and whether every promise held and every fault really happened."""
+"""The result of a run: its figures, and whether every promise held and every fault took effect."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """One phase as it was played: its number, its sentence, how long it took, and what it came to."""
+    """One phase: its number, its name, its duration, and its figures."""
 
     number: int
     name: str
@@ -38,7 +38,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """A promise that must hold, or a fault that must really have happened."""
+    """A promise that must hold, or a fault that must have taken effect."""
 
     name: str
     wanted: str
@@ -48,7 +48,7 @@ class Check:
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """Everything a run came to. ``judgement`` is the ledger's own, as JSON."""
+    """All figures of a run. ``judgement``: a ``DemoJudgement`` as JSON."""
 
     home_assistant: str
     setup_seconds: float
@@ -63,7 +63,7 @@ class Result:
     surprises: list[str] = field(default_factory=list)
 
     def checks(self) -> tuple[Check, ...]:
-        """Return every promise and fault with what was wanted and what was seen."""
+        """Return every promise and fault, with the wanted and the observed figure."""
         figure = self.judgement.get
 
         def none_of(name: str, sentence: str) -> Check:
@@ -85,9 +85,9 @@ class Result:
             ),
             at_least("fault: events waiting while the cloud was cut off", self.leaks, self.queued_peak),
             at_least("fault: events in flight when the gateway was killed", 1, self.in_flight_at_kill),
-            at_least("fault: repeats that receivers saw and dropped", 1, figure("repeats_absorbed", 0)),
+            at_least("fault: repeats that receivers dropped", 1, figure("repeats_absorbed", 0)),
             Check(
-                name="the play went as written",
+                name="the scenario went as written",
                 wanted="yes",
                 seen="yes" if not self.surprises else f"{len(self.surprises)} surprises",
                 held=not self.surprises,
@@ -96,7 +96,7 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        """Whether every promise held and every fault really happened."""
+        """Whether every promise held and every fault took effect."""
         return all(check.held for check in self.checks())
 
     def document(self) -> dict[str, Any]:

@@ -1,26 +1,27 @@
-"""The play: five phases on a site that was set up as its owner does it, each with the fault it is about."""
+"""The scenario: five phases on a site that was set up as its owner does it, each with a fault of its own."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
-from process_cosmos_testbed.home_assistant.client import HomeAssistantClient, HomeAssistantUnreachableError
-from process_cosmos_testbed.home_assistant.onboarding import onboard, press
-from process_cosmos_testbed.processes import ProcessFailedError
+from process_cosmos_testbed.home_assistant.client import HomeAssistantUnreachableError
+from process_cosmos_testbed.home_assistant.process import EXIT_TO_RESTART
+from process_cosmos_testbed.processes import until
+from process_cosmos_testbed.report import Progress
 
-from .fixtures import CELLAR_SENSOR, CELLAR_VALVE, SOON, Stage
-from .house import House, until
-from .progress import Progress
+from .fixtures import SOON, DemoFixtures
+from .judge import VALVE_OPENED
 from .result import Phase, Result
-from .setup import PHONES, Entities, add_guard, add_integration, add_phones, add_webhook, find_entities
+from .site import DemoSite
 
 CALLS = 20
 """How often one leak is called in phase 1."""
 
 ROUND_TRIP = 0.3
-"""Seconds the link takes each way while a reply is to be caught on its way."""
+"""Seconds of latency in each direction while replies are lost on purpose."""
 
 SWALLOWING = 3.0
 """Seconds for which replies are swallowed in phase 5."""
@@ -29,142 +30,90 @@ DRAINED_WITHIN = 120.0
 QUIET = 3.0
 """Seconds at the end in which nothing may happen any more."""
 
-EFFECTS = {"counter.pump_restarts": "pump restarted", "counter.neighbour_called": "neighbour called"}
-OPENED_AGAIN = "valve opened"
-EXIT_TO_RESTART = 100
-"""Home Assistant's exit code that asks for being started again."""
 
+class LeakDemo:
+    """Runs the phases on a site and records their figures in ``result``."""
 
-class Play:
-    """Plays the phases on a house and notes what they came to."""
-
-    def __init__(self, house: House, result: Result, progress: Progress, leaks: int) -> None:
-        """Take the house, where figures go, where progress is shown, and the leaks of a phase."""
-        self._house = house
+    def __init__(self, site: DemoSite, result: Result, progress: Progress, leaks: int) -> None:
+        """Run ``leaks`` leaks in each phase."""
+        self._site = site
+        self._observer = site.observer
+        self._fixtures = DemoFixtures(site)
         self._result = result
         self._progress = progress
         self._leaks = leaks
-        self._token = ""
-        self._connection = AsyncExitStack()
-        self._stage: Stage
-        self._kitchen: Entities
-        self._expected: dict[str, Any] = {"effects": {}, "other_alerts": 0, "calls": {}}
 
-    async def perform(self) -> None:
-        """Play everything; raise if a part fails."""
-        async with self._connection:
+    async def run(self) -> None:
+        """Run everything; raise if a process or a step fails."""
+        try:
             await self._phase("the site is set up through Home Assistant's own API", self._set_up)
             await self._phase("cloud up: leaks, and one leak called 20 times", self._cloud_up)
             await self._phase("cloud cut off: leaks", self._cloud_cut_off)
             await self._phase("gateway killed with requests in flight: leaks without it too", self._gateway_killed)
             await self._phase("Home Assistant restarted; answers given meanwhile", self._home_assistant_restarted)
             await self._phase("link back, replies swallowed for a while", self._link_back)
+        finally:
+            await self._fixtures.disconnect()
 
-    async def _phase(self, name: str, play: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+    async def _phase(self, name: str, phase: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         number = len(self._result.phases)
         self._progress.say(f"phase {number}: {name}")
         begun = time.monotonic()
-        figures = await play()
+        figures = await phase()
         seconds = round(time.monotonic() - begun, 1)
         self._result.phases.append(Phase(number=number, name=name, seconds=seconds, figures=figures))
 
     async def _set_up(self) -> dict[str, Any]:
-        house = self._house
-        self._token = await onboard(house.url)
-        async with HomeAssistantClient(house.url, self._token) as home:
-            await home.until_running()
-            phones = await add_phones(home, house)
-            await house.ask(
-                "watch_home",
-                url=house.url,
-                token=self._token,
-                sensors=[CELLAR_SENSOR],
-                closings={"counter.cellar_valve_closings": CELLAR_VALVE},
-                effects=EFFECTS,
-            )
-            entry = await add_integration(home, house, phones)
-            await find_entities(home)
-            await add_webhook(home, entry, house.webhook_url)
-            self._kitchen = await find_entities(home)
-            await house.ask("begin")
-            await add_guard(home, "leak_guard_kitchen", self._kitchen.sensor, self._kitchen.valve)
-            await add_guard(home, "leak_guard_cellar", CELLAR_SENSOR, CELLAR_VALVE)
-        self._phones = phones
-        await self._connect()
+        await self._fixtures.set_up()
         return {}
 
-    async def _connect(self) -> None:
-        """Follow Home Assistant, in this process and in the ledger's."""
-        home = await self._connection.enter_async_context(HomeAssistantClient(self._house.url, self._token))
-        await home.until_running()
-        self._stage = Stage(self._house, home, self._phones)
-        await self._stage.listen()
-        await self._house.ask("watching_home")
-        await self._expect()
-
-    async def _expect(self, **effects: int) -> None:
-        self._expected["effects"] |= effects
-        await self._house.ask(
-            "expect",
-            phones=PHONES,
-            destinations=["cloud", "webhook"],
-            guards=[
-                {"sensor": "wot/leak-kitchen", "valve": "wot/valve-kitchen"},
-                {"sensor": CELLAR_SENSOR, "valve": CELLAR_VALVE},
-            ],
-            **self._expected,
-        )
-
-    async def _leak(self, number: int, play: Callable[[], Awaitable[float | None]]) -> list[float]:
+    async def _leak(self, number: int, leak: Callable[[], Awaitable[float | None]]) -> list[float]:
         latencies = []
         for done in range(1, number + 1):
-            latency = await play()
+            latency = await leak()
             if latency is not None:
                 latencies.append(latency)
             self._progress.count("leaks", done, number)
         return latencies
 
     async def _cloud_up(self) -> dict[str, Any]:
-        stage = self._stage
-        self._result.edge += await self._leak(self._leaks, stage.kitchen_leak)
-        replies = [await stage.raise_alert(message="Water in the attic", group="attic") for _ in range(CALLS)]
+        fixtures = self._fixtures
+        self._result.edge += await self._leak(self._leaks, fixtures.kitchen_leak)
+        replies = [await fixtures.raise_alert(message="Water in the attic", group="attic") for _ in range(CALLS)]
         if len({reply["id"] for reply in replies}) != 1 or sum(reply["new"] for reply in replies) != 1:
             self._result.surprises.append("one leak called 20 times became more than one alert")
         attic = replies[0]["id"]
-        self._expected["calls"] = {attic: CALLS}
-        await stage.next_opened("the attic")
-        await stage.until_rung(attic)
-        await stage.home.action("process_cosmos.resolve", {"group": "attic", "note": "dry again"})
-        await stage.until_over(attic)
-        self._pump = await stage.ask_people("The pump stands still", "pump_restarts", "Restart it")
-        self._neighbour = await stage.ask_people("Nobody is at home", "neighbour_called", "Call the neighbour")
-        self._expected["other_alerts"] = 3
-        await self._expect()
+        await fixtures.next_opened("the attic")
+        await fixtures.until_notified(attic)
+        await fixtures.home.action("process_cosmos.resolve", {"group": "attic", "note": "dry again"})
+        await fixtures.until_closed(attic)
+        self._pump = await fixtures.ask_people("The pump stands still", "pump_restarts", "Restart it")
+        self._neighbour = await fixtures.ask_people("Nobody is at home", "neighbour_called", "Call the neighbour")
+        fixtures.expected.calls[attic] = CALLS
+        fixtures.expected.other_alerts = 3
         await self._until_arrived()
         return {"leaks": self._leaks, "calls of one leak": CALLS}
 
     async def _cloud_cut_off(self) -> dict[str, Any]:
-        await self._house.fault("blackhole")
-        self._result.edge_offline += await self._leak(self._leaks, self._stage.kitchen_leak)
-        waiting = await self._waiting()
-        self._result.queued_peak = waiting
+        self._site.to_cloud.blackhole()
+        self._result.edge_offline += await self._leak(self._leaks, self._fixtures.kitchen_leak)
+        waiting = self._result.queued_peak = await self._waiting()
         return {"leaks": self._leaks, "waiting for the cloud": waiting}
 
     async def _gateway_killed(self) -> dict[str, Any]:
-        house, stage = self._house, self._stage
-        before = self._leaks // 3
-        down = self._leaks // 3
-        self._result.edge_offline += await self._leak(before, stage.kitchen_leak)
-        self._progress.say("a moment of slow link: events reach the cloud, their receipts are caught on the way back")
-        await self._catch_receipts()
-        await house.gateway.kill()
-        in_flight = await house.ask("note_in_flight", destination="cloud")
-        await house.fault("blackhole")
+        site, fixtures = self._site, self._fixtures
+        before = down = self._leaks // 3
+        self._result.edge_offline += await self._leak(before, fixtures.kitchen_leak)
+        self._progress.say("a moment of slow link: events reach the cloud, their receipts are lost on the way back")
+        await self._lose_receipts()
+        await site.gateway.kill()
+        in_flight = self._observer.note_in_flight("cloud")
+        site.to_cloud.blackhole()
         self._progress.say(f"gateway killed with {in_flight} events in flight; the cellar leaks without it")
-        await self._leak(down, stage.cellar_leak)
-        await house.start_gateway()
-        [at_once] = await self._leak(1, stage.kitchen_leak)  # the integration is just coming back to the gateway
-        self._result.edge_offline += await self._leak(self._leaks - before - down - 1, stage.kitchen_leak)
+        await self._leak(down, fixtures.cellar_leak)
+        await site.start_gateway()
+        [at_once] = await self._leak(1, fixtures.kitchen_leak)  # the integration is just reconnecting to the gateway
+        self._result.edge_offline += await self._leak(self._leaks - before - down - 1, fixtures.kitchen_leak)
         return {
             "leaks": self._leaks,
             "without the gateway": down,
@@ -172,86 +121,77 @@ class Play:
             "first leak after it": f"{at_once:.0f} ms",
         }
 
-    async def _catch_receipts(self) -> None:
-        """Let one batch through to the cloud and lose its receipts."""
-        await self._house.ask("mark")
-        await self._house.fault("heal")
-        await self._house.fault("latency", str(ROUND_TRIP))
-        if not await self._house.ask("until_arrival", destination="cloud"):
-            raise self._house.gateway.failure("sent nothing to the cloud although the link was there")
-        await self._house.fault("swallow_replies")
+    async def _lose_receipts(self) -> None:
+        """Let events through to the cloud and lose their receipts."""
+        self._observer.mark()
+        self._site.to_cloud.heal()
+        self._site.to_cloud.latency(ROUND_TRIP)
+        await self._observer.until_arrival("cloud")
+        self._site.to_cloud.swallow_replies()
 
     async def _home_assistant_restarted(self) -> dict[str, Any]:
-        house = self._house
+        site, fixtures = self._site, self._fixtures
+        site.home_assistant.may_end = True
         with suppress(HomeAssistantUnreachableError):
-            await self._stage.home.action("homeassistant.restart")
-        await self._connection.aclose()
-        code = await house.home_assistant.wait(SOON)
+            await fixtures.home.action("homeassistant.restart")
+        await fixtures.disconnect()
+        code = await site.home_assistant.wait(SOON)
         if code != EXIT_TO_RESTART:
-            raise house.home_assistant.failure(f"ended {code} instead of asking for a restart")
+            raise site.home_assistant.failure(f"ended {code} instead of asking for a restart")
         self._progress.say("Home Assistant is down: the kitchen leaks, and the cloud answers about the pump")
-        await house.ask("mark")
-        await house.device("kitchen", "flood")
-        await house.answer_at_the_cloud(self._pump, "Restart it", "operator at the cloud")
-        await house.start_home_assistant()
-        await self._connect()
-        await house.device("kitchen", "until_closed")
-        stage = self._stage
-        if not await house.ask("rung_since_mark", phones=len(PHONES)):
-            raise house.home_assistant.failure("did not ring for the leak that began while it was down")
+        self._observer.mark()
+        await site.kitchen.flood()
+        await site.answer_at_the_cloud(self._pump, "Restart it", "operator at the cloud")
+        await site.home_assistant.start()
+        await fixtures.reconnect()
+        await site.kitchen.until_closed()
+        await self._observer.until_notified_since_mark(len(fixtures.phones))
         self._progress.say("Home Assistant is back, the cloud is not: a phone answers about the neighbour")
-        await self._answer_by_phone(self._neighbour, "Call the neighbour")
-        await house.answer_at_the_cloud(self._neighbour, "Call the neighbour", "operator, too late")
-        await self._expect(**{"pump restarted": 1, "neighbour called": 1})
-        await stage.until_state("counter.neighbour_called", "1")
-        await house.device("kitchen", "dry")
-        await stage.until_open(1)  # the pump
+        await fixtures.answer_by_phone(self._neighbour, "Call the neighbour", times=2)  # it must count once
+        await site.answer_at_the_cloud(self._neighbour, "Call the neighbour", "operator, too late")
+        fixtures.expected.effects |= {"pump restarted": 1, "neighbour called": 1}
+        await fixtures.until_state("counter.neighbour_called", "1")
+        await site.kitchen.dry()
+        await fixtures.until_open(1)  # the pump
         return {"leaks": 1, "answers": "1 by phone, 2 waiting at the cloud"}
 
-    async def _answer_by_phone(self, alert: str, answer: str) -> None:
-        phone = self._phones[0]
-        button = await self._house.ask("button", alert=alert, phone=phone.name, title=answer)
-        await press(self._stage.home, phone, button)
-        await press(self._stage.home, phone, button)  # a finger that trembles: it counts once
-        await self._stage.until_over(alert)
-
     async def _link_back(self) -> dict[str, Any]:
-        house, stage = self._house, self._stage
+        site, fixtures = self._site, self._fixtures
         begun = time.monotonic()
-        await self._catch_receipts()
+        await self._lose_receipts()
         await asyncio.sleep(SWALLOWING)
-        await house.fault("heal")
+        site.to_cloud.heal()
         await self._until_arrived()
         self._result.drain_seconds = round(time.monotonic() - begun, 1)
-        await stage.until_state("counter.pump_restarts", "1")
+        await fixtures.until_state("counter.pump_restarts", "1")
         self._progress.say("everything has arrived; the cloud answers a last leak, twice")
-        await house.device("kitchen", "leak")
-        alert = await stage.next_opened("the last leak")
-        await stage.until_rung(alert)
-        await house.device("kitchen", "until_closed")
-        await self._expect(**{OPENED_AGAIN: 1})
+        await site.kitchen.leak()
+        alert = await fixtures.next_opened("the last leak")
+        await fixtures.until_notified(alert)
+        await site.kitchen.until_closed()
+        fixtures.expected.effects[VALVE_OPENED] = 1
         await self._until_arrived()
         for _ in range(2):
-            await house.answer_at_the_cloud(alert, "Turn on again", "operator at the cloud")
-        await stage.until_over(alert)
-        await house.device("kitchen", "until_open")
-        await house.device("kitchen", "dry")
-        await stage.until_open(0)
+            await site.answer_at_the_cloud(alert, "Turn on again", "operator at the cloud")
+        await fixtures.until_closed(alert)
+        await site.kitchen.until_open()
+        await site.kitchen.dry()
+        await fixtures.until_open(0)
         await self._until_arrived()
         await asyncio.sleep(QUIET)
-        self._result.in_flight_at_kill = await house.ask("proven_in_flight")
-        self._result.judgement = await house.ask("judge")
+        self._result.in_flight_at_kill = self._observer.proven_in_flight()
+        self._result.judgement = asdict(await self._observer.judge())
         return {"answers": "3 from the cloud", "drained": f"{self._result.drain_seconds} s"}
 
     async def _waiting(self) -> int:
-        judgement = await self._house.ask("judge")
-        return int(judgement["accepted"] - judgement["arrived"])
+        judgement = await self._observer.judge()
+        return judgement.accepted - judgement.arrived
 
     async def _until_arrived(self) -> None:
-        """Return when everything accepted has arrived; what never does is for the final judgement to say."""
+        """Return when everything accepted has arrived; the final judgement names what never does."""
 
-        async def arrived() -> bool | None:
-            return await self._waiting() == 0 or None
+        async def arrived() -> bool:
+            return await self._waiting() == 0
 
-        with suppress(ProcessFailedError):
+        with suppress(TimeoutError):
             await until(arrived, "everything at both destinations", DRAINED_WITHIN, every=0.3)

@@ -1,4 +1,4 @@
-"""What the broker itself wrote down: which messages the gateway acknowledged (Mosquitto with `log_type all`)."""
+"""Reads from Mosquitto's log (`log_type all`) which messages a client acknowledged."""
 
 import re
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ class _Topic:
 class Acknowledged:
     """For each topic, which of its messages a client acknowledged: indices in the order of publishing.
 
-    ``retained``: those that it got because it subscribed: they say how things stand, not that something happened.
+    ``retained``: messages it received because it subscribed: they report a state, not a transition.
     """
 
     by_topic: dict[str, set[int]] = field(default_factory=dict)
@@ -29,10 +29,10 @@ class Acknowledged:
     redelivered: int = 0
 
 
-def acknowledged_by(client: str, lines: Iterable[str]) -> Acknowledged:
+def read_acknowledged(client: str, lines: Iterable[str]) -> Acknowledged:
     """Read the broker's log and return what the client whose id ends with ``client`` acknowledged.
 
-    The broker hands a topic's messages on in the order in which it received them, so the n-th one sent to the client
+    The broker forwards a topic's messages in the order in which it received them, so the n-th one sent to the client
     since it subscribed is the n-th one published since then; a redelivery (d1) repeats one of them.
     """
     result = Acknowledged()

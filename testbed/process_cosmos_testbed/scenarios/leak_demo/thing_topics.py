@@ -1,4 +1,4 @@
-"""Reads Thing Descriptions just far enough to know what a topic says; owes nothing to the gateway's own reader."""
+"""Reads from Thing Descriptions what the messages of each topic are, independently of the gateway's own reader."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import orjson
 from .evidence import Scalar
 
 
-class Saying(StrEnum):
+class MessageKind(StrEnum):
     """What a message on a topic is."""
 
     VALUE = "value"
@@ -21,19 +21,19 @@ class Saying(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """A topic of a Thing: whose affordance it is about, and what its messages say."""
+    """A topic of a Thing: its device, its affordance, and the kind of its messages."""
 
     device: str
     affordance: str
-    saying: Saying
+    kind: MessageKind
     boolean: bool
     moisture: bool = False
 
 
 def topics_of(name: str, payload: bytes) -> Mapping[str, Topic]:
-    """Return the topics that a Thing Description published at ``name`` claims; none if ``payload`` is none.
+    """Return the topics of a Thing Description published at ``name``; none if ``payload`` is no description.
 
-    A Thing is known by where its description is: `wot/valve/td` describes `wot/valve`.
+    The topic of the description identifies the Thing: `wot/valve/td` describes `wot/valve`.
     """
     try:
         document = orjson.loads(payload)
@@ -49,7 +49,7 @@ def topics_of(name: str, payload: bytes) -> Mapping[str, Topic]:
                 topics[_path(form["href"])] = Topic(
                     device=device,
                     affordance=affordance_name,
-                    saying=Saying.EVENT if group == "events" else _saying(form),
+                    kind=MessageKind.EVENT if group == "events" else _kind(form),
                     boolean=affordance.get("type", affordance.get("data", {}).get("type")) == "boolean",
                     moisture=affordance.get("@type") == "Moisture",
                 )
@@ -57,7 +57,7 @@ def topics_of(name: str, payload: bytes) -> Mapping[str, Topic]:
 
 
 def scalar(payload: bytes) -> Scalar:
-    """Return a JSON value as far as it is no object or list, else its text."""
+    """Return a JSON value that is no object or list, else the text."""
     try:
         value = orjson.loads(payload)
     except orjson.JSONDecodeError:
@@ -65,10 +65,10 @@ def scalar(payload: bytes) -> Scalar:
     return value if isinstance(value, (bool, int, float, str)) or value is None else payload.decode()
 
 
-def _saying(form: Mapping[str, Any]) -> Saying:
+def _kind(form: Mapping[str, Any]) -> MessageKind:
     operations = form.get("op", [])
     operations = [operations] if isinstance(operations, str) else operations
-    return Saying.COMMAND if operations == ["writeproperty"] else Saying.VALUE
+    return MessageKind.COMMAND if operations == ["writeproperty"] else MessageKind.VALUE
 
 
 def _path(href: str) -> str:

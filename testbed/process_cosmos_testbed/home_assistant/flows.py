@@ -1,0 +1,45 @@
+"""Home Assistant's config flows by its REST API, step by step as the frontend shows them."""
+
+from typing import Any
+
+from .client import HomeAssistantClient
+
+DOMAIN = "process_cosmos"
+CONFIG = "/api/config/config_entries/flow"
+OPTIONS = "/api/config/config_entries/options/flow"
+
+
+class FlowError(Exception):
+    """A flow did not reach the expected step; the message has its reply."""
+
+
+class Flow:
+    """One run of a config or options flow."""
+
+    def __init__(self, home: HomeAssistantClient, path: str = CONFIG) -> None:
+        """Prepare a flow of the kind at ``path``."""
+        self._home = home
+        self._path = path
+        self._step: dict[str, Any] = {}
+
+    async def begin(self, handler: str = DOMAIN, **context: str) -> None:
+        """Open the flow; with ``entry_id`` it reconfigures that entry."""
+        self._step = await self._home.post(self._path, {"handler": handler, **context})
+
+    async def choose(self, option: str) -> None:
+        """Choose from the menu that is shown."""
+        if self._step["type"] != "menu" or option not in self._step["menu_options"]:
+            raise FlowError(f"no menu with {option}: {self._step}")
+        await self._continue(next_step_id=option)
+
+    async def fill(self, step: str, **answers: Any) -> dict[str, Any]:  # noqa: ANN401 - a form's JSON
+        """Submit the form that is shown, which must be ``step``; return the next step."""
+        if self._step["type"] != "form" or self._step["step_id"] != step:
+            raise FlowError(f"not the form {step}: {self._step}")
+        await self._continue(**answers)
+        if self._step.get("errors") or self._step["type"] == "abort":
+            raise FlowError(f"{step} was refused: {self._step.get('errors') or self._step['reason']}")
+        return self._step
+
+    async def _continue(self, **answers: Any) -> None:  # noqa: ANN401
+        self._step = await self._home.post(f"{self._path}/{self._step['flow_id']}", answers)

@@ -1,0 +1,60 @@
+"""The kitchen: a leak sensor, a valve and a thermometer, each on a connection of its own."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from process_cosmos_gateway.devices.options import BrokerOptions
+from process_cosmos_testbed.virtual_devices.kinds import OPEN, LeakSensor, TemperatureSensor, Valve
+
+_LIMIT = 60.0
+"""Seconds within which a leak must close the valve."""
+
+
+class Kitchen:
+    """What happens in the kitchen; times are measured by one monotonic clock."""
+
+    def __init__(self, sensor: LeakSensor, valve: Valve) -> None:
+        """Use a connected sensor and valve."""
+        self._sensor = sensor
+        self._valve = valve
+
+    async def leak(self) -> float:
+        """Make the sensor wet; return the milliseconds from the report to the command that closes the valve."""
+        before = len(self._valve.commands)
+        begun = time.monotonic()
+        await self.flood()
+        await self._valve.until(lambda: len(self._valve.commands) > before, _LIMIT)
+        return (self._valve.commands[before].at - begun) * 1000
+
+    async def flood(self) -> None:
+        """Make the sensor wet; return when the broker has acknowledged it."""
+        await self._sensor.set(True)
+
+    async def dry(self) -> None:
+        """Open the valve by hand and make the sensor dry."""
+        await self._valve.report(OPEN, value=True)
+        await self._sensor.set(False)
+
+    async def until_closed(self) -> None:
+        """Return when the valve is closed."""
+        await self._valve.until(lambda: not self._valve.is_open, _LIMIT)
+
+    async def until_open(self) -> None:
+        """Return when the valve is open."""
+        await self._valve.until(lambda: self._valve.is_open, _LIMIT)
+
+
+@asynccontextmanager
+async def connected_kitchen(broker: BrokerOptions) -> AsyncIterator[Kitchen]:
+    """Connect the devices inside the block: dry, the valve open."""
+    async with (
+        LeakSensor(broker, "leak-kitchen", "Kitchen floor") as sensor,
+        Valve(broker, "valve-kitchen", "Kitchen valve", probe=sensor) as valve,
+        TemperatureSensor(broker, "temperature-kitchen", "Kitchen", every=1.0) as temperature,
+    ):
+        for device in (sensor, valve, temperature):
+            await device.connected.wait()
+        kitchen = Kitchen(sensor, valve)
+        await kitchen.dry()
+        yield kitchen
