@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from .broker_address import split_broker_address
-from .errors import TokenMissingError
+from .errors import GatewayError, TokenMissingError
 
 PREFIX = "PROCESS_COSMOS_"
 """The prefix of each key, in upper case, in the environment; ``PROCESS_COSMOS_OPTIONS`` names the TOML file."""
@@ -37,7 +37,7 @@ _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://")
 _LEVELS = ("debug", "info", "warning", "error")
 
 
-class OptionsError(Exception):
+class OptionsError(GatewayError):
     """The options are invalid; ``mistakes`` has one line for each mistake, starting with its key."""
 
     def __init__(self, mistakes: tuple[str, ...]) -> None:

@@ -31,6 +31,7 @@ from .ca import (
     sign,
     write_private,
 )
+from .errors import CloudError
 
 CERTIFICATE_DAYS = 365
 GRACE_DAYS = 90
@@ -40,7 +41,7 @@ _UNREADABLE = (ValueError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidV
 """Exceptions of the package cryptography for invalid requests and certificates."""
 
 
-class CertificateRequestError(Exception):
+class CertificateRequestError(CloudError):
     """The certificate request is invalid, or does not prove possession of its key."""
 
 

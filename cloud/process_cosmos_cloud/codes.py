@@ -6,11 +6,12 @@ import secrets
 from process_cosmos_gateway.contract.identifiers import Ulid
 
 from .database import Connection
+from .errors import CloudError
 
 VALID_SECONDS = 24 * 3600
 
 
-class CodeRefusedError(Exception):
+class CodeRefusedError(CloudError):
     """The code is not valid for this site; the message says why, for people."""
 
 

@@ -14,6 +14,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
 from .authority import Issued, SiteCertificate
 from .ca import CLOCK_SKEW
 from .database import Connection
+from .errors import CloudError
 
 TOKENS_KEPT = 3
 """The newest, the one before (its reply may be lost), and one more: a batch may be sent while the last is settled."""
@@ -37,7 +38,7 @@ class Refusal:
     message: str
 
 
-class RefusedError(Exception):
+class RefusedError(CloudError):
     """The caller's request is refused; roll the transaction back."""
 
     def __init__(self, refusal: Refusal) -> None:

@@ -2,8 +2,10 @@
 
 from http import HTTPStatus
 
+from .errors import CloudError
 
-class ProblemError(Exception):
+
+class ProblemError(CloudError):
     """The request is refused; the reply is problem details (RFC 9457)."""
 
     def __init__(self, status: HTTPStatus, code: str, message: str, *, closing: bool = False) -> None:

@@ -13,6 +13,8 @@ from typing import Any, Self
 
 import orjson
 
+from process_cosmos_gateway.errors import GatewayError
+
 from .devices import LeakSensor, TemperatureSensor, Valve
 from .proxy import FaultProxy
 from .things import Thing
@@ -21,7 +23,7 @@ type Command = Callable[..., Awaitable[object] | object]
 type Commands = Mapping[str, Command]
 
 
-class ControlError(Exception):
+class ControlError(GatewayError):
     """The lab refused a command; the message says why."""
 
 

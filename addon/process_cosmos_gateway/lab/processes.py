@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from process_cosmos_gateway.errors import GatewayError
+
 _PORTS = range(10_000, 32_768)
 """Below those that systems give to connections."""
 
@@ -16,7 +18,7 @@ TAIL = 30
 """Lines of a guilty log that a failure shows."""
 
 
-class PartFailedError(Exception):
+class PartFailedError(GatewayError):
     """A process did not do what it must; the message ends with the tail of its log."""
 
 

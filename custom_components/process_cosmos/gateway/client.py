@@ -26,6 +26,7 @@ from custom_components.process_cosmos.contract.session import (
     Refused,
     Result,
 )
+from custom_components.process_cosmos.errors import CosmosError
 
 RECEIPT_EVERY = 1.0
 """Seconds between two heartbeats that this side sends."""
@@ -48,7 +49,7 @@ type Reply = Result | RejectedEvents | DestinationTested
 """The reply to a request."""
 
 
-class GatewayError(Exception):
+class GatewayError(CosmosError):
     """A failure of the gateway connection: ``code`` for programs, the message for people; without secrets."""
 
     def __init__(self, code: str, message: str) -> None:

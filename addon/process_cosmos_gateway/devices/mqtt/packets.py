@@ -6,6 +6,8 @@ paho collects a packet of up to 256 MB before it looks at it, and MQTT 3.1.1 has
 import socket
 from collections.abc import Generator
 
+from process_cosmos_gateway.errors import GatewayError
+
 MAX_PACKET = 512 * 1024
 """Bytes of the largest packet read, announced to the broker with MQTT 5: twice the longest Thing Description."""
 
@@ -15,7 +17,7 @@ _READ_BYTES = 65_536
 _MAX_READS = 32
 
 
-class TooLargeError(Exception):
+class TooLargeError(GatewayError):
     """The broker sent a packet over the limit that is not a PUBLISH; the stream cannot be read any further."""
 
 

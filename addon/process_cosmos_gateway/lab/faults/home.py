@@ -36,6 +36,7 @@ from process_cosmos_gateway.contract.session import (
     Refused,
     Result,
 )
+from process_cosmos_gateway.errors import GatewayError
 
 from .ledger import Item, Ledger
 
@@ -53,7 +54,7 @@ class _Record(NamedTuple):
     transition: Transition
 
 
-class RequestFailedError(Exception):
+class RequestFailedError(GatewayError):
     """The gateway refused a request, or did not answer it."""
 
 

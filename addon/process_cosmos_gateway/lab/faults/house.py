@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from process_cosmos_gateway.errors import GatewayError
 from process_cosmos_gateway.lab.control import say
 from process_cosmos_gateway.lab.disk import edit_schema
 from process_cosmos_gateway.lab.processes import Part, accepts, free_ports, run_once, until
@@ -25,7 +26,7 @@ BIN = Path(sys.executable).parent
 _UNPACED = ("--new-devices", "1000000")
 
 
-class FaultError(Exception):
+class FaultError(GatewayError):
     """A fault did not strike, or the site did not do what had to come before it: there is nothing to judge."""
 
 
