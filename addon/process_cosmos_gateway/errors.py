@@ -5,8 +5,12 @@ from typing import ClassVar
 from .contract.errors import Code
 
 
-class RequestRefusedError(Exception):
-    """A request is refused: ``code`` for programs, the message for people; neither contains a secret."""
+class GatewayError(Exception):
+    """The root of the errors of this package, except those of the contract."""
+
+
+class CodedError(GatewayError):
+    """An error with a ``code`` for programs and a message for people; neither contains a secret."""
 
     def __init__(self, code: Code, message: str) -> None:
         """Create the error from its stable code and a sentence."""
@@ -14,13 +18,17 @@ class RequestRefusedError(Exception):
         self.code = code
 
 
-class StoreError(Exception):
+class RequestRefusedError(CodedError):
+    """A request is refused."""
+
+
+class StoreError(GatewayError):
     """A change was not stored, not even in part; the caller may try again."""
 
     code: ClassVar[str] = Code.STORE_FAILED
 
 
-class StartError(Exception):
+class StartError(GatewayError):
     """The gateway cannot start; the message says what to correct, and contains no secret."""
 
     code: ClassVar[str] = "command_failed"

@@ -17,7 +17,7 @@ import orjson
 from .broker_address import split_broker_address
 from .contract.codec import parse
 from .contract.errors import ContractError
-from .errors import TokenMissingError
+from .errors import GatewayError, TokenMissingError
 
 PREFIX = "PROCESS_COSMOS_"
 """The prefix of each key, in upper case, in the environment; ``PROCESS_COSMOS_OPTIONS`` names the TOML file."""
@@ -42,7 +42,7 @@ type Reader = Callable[[Any], Any]
 """Convert a given value; raise ``ValueError``, ``ContractError`` or ``OptionsError`` if it is invalid."""
 
 
-class OptionsError(Exception):
+class OptionsError(GatewayError):
     """The options are invalid; ``mistakes`` has one line for each mistake, starting with its key."""
 
     def __init__(self, mistakes: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
+from .errors import GatewayError
 from .options import BrokerOptions
 
 SUPERVISOR_URL = "http://supervisor"
@@ -32,7 +33,7 @@ _LOGGER = logging.getLogger(__name__)
 _SERVICE = "process_cosmos"
 
 
-class SupervisorError(Exception):
+class SupervisorError(GatewayError):
     """A request to the Supervisor failed; ``code`` is stable, the message says what to do."""
 
     def __init__(self, code: str, what: str) -> None:

@@ -21,6 +21,7 @@ from .authority import Authority
 from .ca import TRUST_DAYS, rotate
 from .codes import make_code
 from .database import Connection, DatabaseError, SqlError, open_database
+from .errors import CloudError
 from .identity import describe_sites, revoke
 from .inbox import add_item
 from .readings import EARLIEST, LATEST, StoredReading, read_readings
@@ -34,7 +35,7 @@ LONGEST_ACKNOWLEDGEMENT = 366 * 86_400
 EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - listen addresses that cannot be names of a certificate
 
 
-class UsageError(Exception):
+class UsageError(CloudError):
     """The command line is invalid; the message says what to change."""
 
 

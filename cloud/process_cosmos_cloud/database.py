@@ -8,6 +8,7 @@ from pathlib import Path
 
 import apsw
 
+from .errors import CloudError
 from .turns import RoundRobin
 
 SCHEMA_VERSION = 1
@@ -26,7 +27,7 @@ SqlError = apsw.Error
 """The base class of the errors that SQL statements raise."""
 
 
-class DatabaseError(Exception):
+class DatabaseError(CloudError):
     """The file cannot be used: another schema version, damage, or a full disk. The change is not on disk."""
 
 

@@ -12,6 +12,7 @@ from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.identifiers import Ulid, split_names
 
 from .database import Connection
+from .errors import CloudError
 
 CONTENT_TYPE = "application/senml+json"
 NEWEST_VERSION = 10
@@ -60,7 +61,7 @@ class SenMLRecord:
     value: Value
 
 
-class TooLargeError(ContractError):
+class TooLargeError(CloudError, ContractError):
     """The event exceeds the limits of a reading batch."""
 
     code = Code.TOO_LARGE

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
+from process_cosmos_gateway.errors import GatewayError
+
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, DISCONNECT = 1, 2, 3, 4, 8, 9, 12, 14
 _DUP, _QOS = 8, 6
 _V5 = 5
@@ -66,7 +68,7 @@ class Packet:
         return bytes((self.first,)) + _varint(len(self.body)) + self.body
 
 
-class _HangUpError(Exception):
+class _HangUpError(GatewayError):
     """The connection is closed."""
 
 

@@ -26,7 +26,7 @@ from process_cosmos_gateway.contract.session import (
     Result,
     Stopping,
 )
-from process_cosmos_gateway.errors import StoreError
+from process_cosmos_gateway.errors import GatewayError, StoreError
 
 from .change_feed import MOST_KEPT, ChangeFeed
 from .requests import Answerable, Requests
@@ -70,7 +70,7 @@ class Services:
     limits: Limits = Limits()
 
 
-class _SessionEndedError(Exception):
+class _SessionEndedError(GatewayError):
     """Signal that ends all tasks of the session."""
 
 

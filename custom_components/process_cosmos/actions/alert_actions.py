@@ -77,8 +77,8 @@ def async_setup_services(hass: HomeAssistant) -> None:
     register = hass.services.async_register
     # Without a schema: a call that Home Assistant refuses because of a mistake would notify nobody.
     register(DOMAIN, ALERT, _async_alert, supports_response=SupportsResponse.OPTIONAL)
-    register(DOMAIN, ACKNOWLEDGE, _async_acknowledge, _ACKNOWLEDGE_SCHEMA)
-    register(DOMAIN, ANSWER, _async_answer, _ANSWER_ACTION_SCHEMA)
+    register(DOMAIN, ACKNOWLEDGE, _async_decide, _ACKNOWLEDGE_SCHEMA)
+    register(DOMAIN, ANSWER, _async_decide, _ANSWER_ACTION_SCHEMA)
     register(DOMAIN, RESOLVE, _async_resolve, _RESOLVE_SCHEMA)
     async_setup_rejected(hass)
     async_setup_transfer(hass)
@@ -136,39 +136,25 @@ async def _async_select_site(hass: HomeAssistant, alert: AlertCall) -> tuple[Ale
         return await async_find_site(hass, None), (*alert.problems, problem)
 
 
-async def _async_acknowledge(call: ServiceCall) -> None:
-    await call.hass.data[CALLERS].async_wait_until_announced(call.context)
+async def _async_decide(call: ServiceCall) -> None:
+    """Acknowledge or answer the alerts of the call."""
     found = await _async_find_alerts(call)
     if not found:
         raise AlertRefusedError(Code.UNKNOWN_ALERT, alert=_group(call))
     for site, alert in found:
         request = AnswerRequest(
             alert=alert,
-            answer=None,
+            answer=call.data.get("answer"),
             by=await _async_caller_name(call),
             revision=call.data.get("revision"),
+            note=call.data.get("note"),
             acknowledge_for=call.data.get("for"),
             allowed=await _async_may_decide(call.hass, call.context),
         )
         await site.async_answer(request)
 
 
-async def _async_answer(call: ServiceCall) -> None:
-    await call.hass.data[CALLERS].async_wait_until_announced(call.context)
-    site, alert = await _async_find(call.hass, call.data["alert"])
-    request = AnswerRequest(
-        alert=alert,
-        answer=call.data["answer"],
-        by=await _async_caller_name(call),
-        revision=call.data.get("revision"),
-        note=call.data.get("note"),
-        allowed=await _async_may_decide(call.hass, call.context),
-    )
-    await site.async_answer(request)
-
-
 async def _async_resolve(call: ServiceCall) -> None:
-    await call.hass.data[CALLERS].async_wait_until_announced(call.context)
     for site, alert in await _async_find_alerts(call):  # the group may have no open alert
         await site.async_resolve(
             alert,
@@ -183,19 +169,17 @@ async def _async_is_admin(call: ServiceCall) -> bool:
     return user is not None and user.is_admin
 
 
-async def _async_find(hass: HomeAssistant, alert: str) -> tuple[Alerts, Ulid]:
-    for site in await async_loaded_sites(hass):
-        if site.get(alert):
-            return site, Ulid(alert)
-    raise AlertRefusedError(Code.UNKNOWN_ALERT, alert=alert)
-
-
 async def _async_find_alerts(call: ServiceCall) -> list[tuple[Alerts, Ulid]]:
     """Return the alert that the call names, or the open alerts of its group, at most one per site."""
-    if "alert" in call.data:
-        return [await _async_find(call.hass, call.data["alert"])]
-    group = _group(call)
-    return [(site, alive.id) for site in await async_loaded_sites(call.hass) if (alive := site.alive_of(group))]
+    await call.hass.data[CALLERS].async_wait_until_announced(call.context)
+    sites = await async_loaded_sites(call.hass)
+    if "alert" not in call.data:
+        group = _group(call)
+        return [(site, alive.id) for site in sites if (alive := site.alive_of(group))]
+    alert = call.data["alert"]
+    if found := [(site, Ulid(alert)) for site in sites if site.get(alert)]:
+        return found[:1]
+    raise AlertRefusedError(Code.UNKNOWN_ALERT, alert=alert)
 
 
 def _group(call: ServiceCall) -> str:

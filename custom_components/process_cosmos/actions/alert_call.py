@@ -105,9 +105,7 @@ def parse_alert_call(
 
     """
     reader = _CallParser(data)
-    # Converted before sorting: keys from a template may be numbers, which cannot be sorted among texts.
-    for name in sorted(map(str, data.keys() - _FIELDS)):
-        reader.note(ProblemCode.UNKNOWN_FIELD, f"{name}: unknown field; it was ignored.")
+    reader.note_unknown(data, _FIELDS)
     answers = reader.answers(rendered=rendered)
     if not trusted and any(answer.has_actions for answer in answers):
         reader.note(Code.NOT_ALLOWED, "answers: only automations, scripts and administrators may add actions.")
@@ -120,7 +118,7 @@ def parse_alert_call(
         answers=answers,
         if_unanswered=reader.if_unanswered(answers),
         give_up_after=reader.field("give_up_after", POSITIVE_DURATION, GIVE_UP_AFTER).total_seconds(),
-        data=reader.json("data"),
+        data=reader.attached_data(),
         attached=tuple(_attached(hass, entity) for entity in reader.entities("attach")),
         user=user,
         trusted=trusted,
@@ -163,6 +161,11 @@ class _CallParser:
 
     def note(self, code: str, message: str) -> None:
         self.problems.append(Problem(code=code, message=shortened(_without_surrogates(message), _LONGEST_REASON)))
+
+    def note_unknown(self, given: Mapping[Any, Any], known: frozenset[str], path: str = "") -> None:
+        # Converted before sorting: keys from a template may be numbers, which cannot be sorted among texts.
+        for name in sorted(map(str, given.keys() - known)):
+            self.note(ProblemCode.UNKNOWN_FIELD, f"{path}{name}: unknown field; it was ignored.")
 
     def field[T](self, name: str, parse: Callable[[Any], T], default: T, *, instead: T | None = None) -> T:
         """Return a field parsed by ``parse``, ``default`` if it is missing, ``instead`` if it is invalid."""
@@ -214,8 +217,7 @@ class _CallParser:
                 break
             path = f"answers[{index}]"
             fields = item if isinstance(item, Mapping) else {"name": item}
-            for unknown in sorted(map(str, fields.keys() - _ANSWER_FIELDS)):
-                self.note(ProblemCode.UNKNOWN_FIELD, f"{path}.{unknown}: unknown field; it was ignored.")
+            self.note_unknown(fields, _ANSWER_FIELDS, f"{path}.")
             name = self._answer_name(path, fields, index, found)
             found[name] = Answer(
                 name=name,
@@ -236,15 +238,13 @@ class _CallParser:
         )
         return None
 
-    def json(self, name: str) -> str | None:
-        """Return a mapping field as JSON text."""
-        value = self._data.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, Mapping):
-            self.note(ProblemCode.INVALID_FIELD, f"{name}: it must be a mapping; it was ignored.")
-            return None
-        return self._json(name, self._bounded(name, value))
+    def attached_data(self) -> str | None:
+        """Return the field ``data`` as JSON text."""
+        value = self._data.get("data")
+        if value is None or isinstance(value, Mapping):
+            return None if value is None else self._json("data", self._bounded("data", value))
+        self.note(ProblemCode.INVALID_FIELD, "data: it must be a mapping; it was ignored.")
+        return None
 
     def _answer_name(self, path: str, fields: Mapping[Any, Any], index: int, taken: Mapping[str, Answer]) -> str:
         try:

@@ -160,7 +160,7 @@ class AnswerRunner:
             if self._hass.is_stopping or (task and task.cancelling()):
                 raise
             if alert.id not in self._stopped:
-                raise HomeAssistantError("it was cancelled") from error
+                raise HomeAssistantError(translation_domain=DOMAIN, translation_key="action_cancelled") from error
         finally:
             cancel()
             del self._scripts[alert.id]

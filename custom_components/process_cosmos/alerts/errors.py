@@ -3,12 +3,13 @@
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 
 from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.errors import CosmosError
 
 MEMORY_NOT_WRITTEN = "memory_not_written"
 NO_GROUP = "no_group"
 
 
-class AlertRefusedError(ServiceValidationError):
+class AlertRefusedError(CosmosError, ServiceValidationError):
     """A request was refused: ``code`` is stable and the key of the translated sentence."""
 
     def __init__(self, code: str, **placeholders: str) -> None:
@@ -18,7 +19,7 @@ class AlertRefusedError(ServiceValidationError):
         self.placeholders = placeholders
 
 
-class NotOnDiskError(HomeAssistantError):
+class NotOnDiskError(CosmosError, HomeAssistantError):
     """A record is in RAM and people are notified, but it is not on disk and a power failure would lose it."""
 
     code = MEMORY_NOT_WRITTEN

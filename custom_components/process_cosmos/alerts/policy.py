@@ -5,12 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from custom_components.process_cosmos.const import (
-    CONF_DESTINATIONS,
-    CONF_NOTIFY_ENTITIES,
-    CONF_PERSISTENT,
-    CONF_PHONES,
-)
+from custom_components.process_cosmos.const import CONF_DESTINATIONS, CONF_NOTIFY_ENTITIES, CONF_PERSISTENT, CONF_PHONES
 from custom_components.process_cosmos.contract.identifiers import DESTINATION, NOTIFY, PHONE
 
 DEFAULT_POLICY = "default"

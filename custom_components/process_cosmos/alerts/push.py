@@ -19,6 +19,7 @@ from homeassistant.helpers.aiohttp_client import async_get_clientsession
 from homeassistant.helpers.dispatcher import async_dispatcher_send
 
 from custom_components.process_cosmos.const import DOMAIN
+from custom_components.process_cosmos.errors import CosmosError
 
 from .notification_results import FailureCode
 from .recipients import MOBILE_APP
@@ -35,7 +36,7 @@ _CODES: Mapping[str | None, FailureCode] = {
 type _SendFn = Callable[[Any, ConfigEntry, dict[str, Any]], Awaitable[None]]
 
 
-class PushFailedError(HomeAssistantError):
+class PushFailedError(CosmosError, HomeAssistantError):
     """A notification was not handed over."""
 
     def __init__(self, code: FailureCode) -> None:

@@ -41,17 +41,8 @@ def notify_entity(hass: HomeAssistant, entity: str) -> str | None:
     return entity if hass.states.get(entity) else None
 
 
-def recipient_exists(hass: HomeAssistant, recipient: str) -> bool:
-    """Return whether the recipient exists and is enabled."""
-    if recipient.startswith(PHONE):
-        return phone_entry(hass, recipient.removeprefix(PHONE)) is not None
-    if recipient == PERSISTENT:
-        return True
-    return notify_entity(hass, recipient.removeprefix(NOTIFY)) is not None
-
-
 def recipient_name(hass: HomeAssistant, recipient: str) -> str | None:
-    """Return the recipient's display name; None if it does not exist."""
+    """Return the recipient's display name; None if it does not exist or is disabled."""
     if recipient.startswith(PHONE):
         return phone_name(hass, recipient.removeprefix(PHONE))
     if recipient == PERSISTENT:

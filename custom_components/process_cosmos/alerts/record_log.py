@@ -23,6 +23,7 @@ from custom_components.process_cosmos.const import LOGGER
 from custom_components.process_cosmos.contract.codec import Message, encode, parse
 from custom_components.process_cosmos.contract.errors import ContractError
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid
+from custom_components.process_cosmos.errors import CosmosError
 
 from .record_frames import encode_batch, encode_frame, find_frames
 
@@ -31,15 +32,15 @@ RETRY_AFTER = 10.0
 """Seconds until a failed write is retried."""
 
 
-class RecordLogTooNewError(Exception):
+class RecordLogTooNewError(CosmosError):
     """A newer version of the integration wrote the file, which is left unchanged."""
 
 
-class _FileReplacedError(Exception):
+class _FileReplacedError(CosmosError):
     """The file was deleted, replaced or truncated by another program."""
 
 
-class RecordLogWriteError(Exception):
+class RecordLogWriteError(CosmosError):
     """Records could not be written to disk; they stay in RAM and writing is retried."""
 
 

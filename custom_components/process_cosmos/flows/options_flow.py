@@ -19,12 +19,7 @@ from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.messages import Request
 from custom_components.process_cosmos.coordinator import CosmosCoordinator
 from custom_components.process_cosmos.data import CosmosConfigEntry
-from custom_components.process_cosmos.gateway.client import (
-    GATEWAY_AWAY,
-    GatewayAwayError,
-    Reply,
-    RequestRefusedError,
-)
+from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, GatewayAwayError, Reply, RequestRefusedError
 from custom_components.process_cosmos.gateway.destination_texts import label_of, state_name, state_with_reason
 
 from . import forms

@@ -12,6 +12,7 @@ from custom_components.process_cosmos.contract.pairing import (
     parse_line,
     parse_pairing_line,
 )
+from custom_components.process_cosmos.errors import CosmosError
 
 
 class LineProblem(StrEnum):
@@ -24,7 +25,7 @@ class LineProblem(StrEnum):
     LONG = "line_long"
 
 
-class PastedLineError(Exception):
+class PastedLineError(CosmosError):
     """The pasted line is malformed; ``code`` is the problem."""
 
     def __init__(self, code: LineProblem) -> None:

@@ -22,7 +22,7 @@ from custom_components.process_cosmos.contract.destinations import (
 from custom_components.process_cosmos.contract.events import TYPE_PREFIX
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.contract.messages import Request
-from custom_components.process_cosmos.coordinator import STATUS, CosmosCoordinator
+from custom_components.process_cosmos.coordinator import CosmosCoordinator
 from custom_components.process_cosmos.data import CosmosConfigEntry, CosmosRuntime
 from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, GatewayAwayError, GatewayError, Reply
 from custom_components.process_cosmos.gateway.destination_texts import label_of
@@ -36,7 +36,7 @@ _SHOWN = 5
 """Maximum number of different rejections in the dialog; the action lists all events."""
 
 _LOOK_EVERY = 1.0
-"""Seconds between checks: the status changes at most once a second, and not at all if everything is rejected again."""
+"""Seconds between checks, as between two statuses."""
 
 _ALERT = f"{TYPE_PREFIX}alert."
 _WHAT = {
@@ -103,25 +103,17 @@ class RejectedEventsFlow(RepairsFlow):
 
     async def _send_again(self, sent: set[Ulid]) -> tuple[list[RejectedEvent], bool]:
         """Send the events again; return those rejected again, and whether the outcome of all others is known."""
-        link, before = self._link, self._status
-        news = asyncio.Event()
-        # Before the request is sent: the first status after it may arrive before its reply.
-        stop_watching = link.async_watch(STATUS, lambda _: news.set()) if link else lambda: None
+        before = self._status
         back: list[RejectedEvent] = []
         is_settled = False
-        try:
-            await self._send_request(SendAgain(id=uuid.uuid4().hex))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(OUTCOME_WITHIN):
-                    while not is_settled:
-                        with contextlib.suppress(TimeoutError):
-                            await asyncio.wait_for(news.wait(), _LOOK_EVERY)
-                        news.clear()
-                        listed = await self._listed()
-                        back = [event for event in listed if event.event in sent]
-                        is_settled = len(back) == len(sent) or _is_settled(self._status, before, len(listed))
-        finally:
-            stop_watching()
+        await self._send_request(SendAgain(id=uuid.uuid4().hex))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(OUTCOME_WITHIN):
+                while not is_settled:
+                    await asyncio.sleep(_LOOK_EVERY)
+                    listed = await self._listed()
+                    back = [event for event in listed if event.event in sent]
+                    is_settled = len(back) == len(sent) or _is_settled(self._status, before, len(listed))
         return back, is_settled
 
     async def _listed(self) -> list[RejectedEvent]:

@@ -29,6 +29,7 @@ from custom_components.process_cosmos.contract.session import (
     Refused,
     Result,
 )
+from custom_components.process_cosmos.errors import CosmosError
 
 CONFIRM_SECONDS = 1.0
 """Seconds within which processed changes are confirmed: after a crash of Home Assistant, others count as missed."""
@@ -48,7 +49,7 @@ type Reply = Result | RejectedEvents | DestinationTested
 """The reply to a request."""
 
 
-class GatewayError(Exception):
+class GatewayError(CosmosError):
     """A failure of the gateway connection: ``code`` for programs, the message for people; without secrets."""
 
     def __init__(self, code: str, message: str) -> None:

@@ -16,7 +16,6 @@ from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.contract.messages import Request
 from custom_components.process_cosmos.contract.session import SCHEMA, Stopping
-from custom_components.process_cosmos.errors import refusal
 from custom_components.process_cosmos.flows.app_installation import async_find_app, is_supervised_app
 from custom_components.process_cosmos.flows.gateway_requests import GatewayAccess, async_connect
 from custom_components.process_cosmos.issues.site_issues import (
@@ -33,6 +32,7 @@ from custom_components.process_cosmos.texts import quoted
 
 from .backoff import next_delay
 from .client import GATEWAY_AWAY, GatewayAwayError, GatewayError, GatewayRefusedError, Reply, Session
+from .refusal import refusal
 from .registry import register_version
 
 _REFUSED_FAILURES = 8

@@ -10,13 +10,8 @@ from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.dispatcher import async_dispatcher_connect
 from homeassistant.helpers.event import async_call_later
 
-from custom_components.process_cosmos.alerts.notification_results import (
-    GONE,
-    FailureCode,
-    NotificationResult,
-    failed,
-)
-from custom_components.process_cosmos.alerts.recipients import MOBILE_APP, recipient_exists, recipient_name, shown_name
+from custom_components.process_cosmos.alerts.notification_results import GONE, FailureCode, NotificationResult, failed
+from custom_components.process_cosmos.alerts.recipients import MOBILE_APP, recipient_name, shown_name
 from custom_components.process_cosmos.const import CONF_NAMES, LOGGER
 from custom_components.process_cosmos.contract.identifiers import PHONE
 from custom_components.process_cosmos.issues.site_issues import Issue, clear_issues, create_issue, show_issue
@@ -46,7 +41,7 @@ class RecipientIssues:
     @property
     def nobody_left(self) -> bool:
         """Whether no chosen recipient exists, including the case that none is chosen."""
-        return not any(recipient_exists(self._hass, recipient) for recipient in self._recipients)
+        return not any(recipient_name(self._hass, recipient) for recipient in self._recipients)
 
     @callback
     def start(self) -> None:
@@ -89,7 +84,7 @@ class RecipientIssues:
         """Create issues for recipients that do not exist, and one if none is left."""
         self._remember_names()
         for recipient in self._recipients:
-            if recipient_exists(self._hass, recipient):
+            if recipient_name(self._hass, recipient):
                 clear_issues(self._hass, self._entry, Issue.RECIPIENT_GONE, about=recipient)
             else:
                 clear_issues(self._hass, self._entry, Issue.RECIPIENT_FAILS, about=recipient)

@@ -353,10 +353,16 @@ async def test_an_action_missing_for_five_minutes_has_failed_and_is_reported(sit
 
 
 @pytest.mark.parametrize(
-    "error", [HomeAssistantError("jammed"), TimeoutError(), RuntimeError("bug"), asyncio.CancelledError()]
+    ("error", "reason"),
+    [
+        (HomeAssistantError("jammed"), "HomeAssistantError"),
+        (TimeoutError(), "no reply in time"),
+        (RuntimeError("bug"), "RuntimeError"),
+        (asyncio.CancelledError(), "action_cancelled"),
+    ],
 )
 async def test_an_action_that_raises_has_failed_and_is_reported(
-    hass: HomeAssistant, site: Site, anna: Phone, error: BaseException
+    hass: HomeAssistant, site: Site, anna: Phone, error: BaseException, reason: str
 ) -> None:
     async def jam(_: ServiceCall) -> None:
         raise error
@@ -365,7 +371,7 @@ async def test_an_action_that_raises_has_failed_and_is_reported(
     raised = await site.raise_alert(answers=answers())
     await site.call("answer", alert=raised["id"], answer="Turn on again")
     await site.until(lambda: outcome(site, raised["id"]) == "failed")
-    assert any("could not be carried out" in notice for notice in anna.notices)
+    assert any(f"could not be carried out: {reason}." in notice for notice in anna.notices)
 
 
 async def test_two_sites_have_separate_alerts(

@@ -3,6 +3,8 @@
 import socket
 import ssl
 
+from process_cosmos_gateway.errors import GatewayError
+
 STARTING = "starting"
 UNREACHABLE = "unreachable"
 NAME_UNKNOWN = "name_unknown"
@@ -36,7 +38,7 @@ _BUSY = frozenset({136, 137, 151, 159})
 """CONNACK: server unavailable or busy, quota or connection rate exceeded."""
 
 
-class MqttError(Exception):
+class MqttError(GatewayError):
     """The broker cannot be reached, or refused a request; retry later. The message contains no secret."""
 
     def __init__(self, code: str, message: str = "") -> None:

@@ -8,6 +8,8 @@ import socket
 from collections.abc import Callable, Generator
 from typing import cast, override
 
+from process_cosmos_gateway.errors import GatewayError
+
 MAX_PACKET = 512 * 1024
 """Bytes of the largest packet read, announced to the broker with MQTT 5: twice the longest Thing Description."""
 
@@ -18,7 +20,7 @@ _READ_BYTES = 4096
 """Bytes read at once. They may hold over a hundred messages, whose handling delays all other tasks."""
 
 
-class TooLargeError(Exception):
+class TooLargeError(GatewayError):
     """The broker sent a packet over the limit that is not a PUBLISH; the stream cannot be read any further."""
 
 

@@ -10,6 +10,7 @@ import orjson
 from process_cosmos_gateway.contract.bounds import MAX_DEPTH, is_deeper
 from process_cosmos_gateway.contract.devices import Device, DeviceEventDescription, Property, PropertyKind
 from process_cosmos_gateway.contract.errors import Code
+from process_cosmos_gateway.errors import CodedError
 
 from .meaning import Meaning, PropertyDescription, TrueMeaning, meaning_of, unit_of
 
@@ -39,13 +40,8 @@ _WRITE = frozenset({"writeproperty"})
 _SUBSCRIBE = frozenset({"subscribeevent"})
 
 
-class DescriptionError(Exception):
-    """A refused description: ``code`` for programs, the message for people."""
-
-    def __init__(self, code: Code, message: str) -> None:
-        """Create the error with a stable code and a sentence."""
-        super().__init__(message)
-        self.code = code
+class DescriptionError(CodedError):
+    """A description is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import orjson
 
 from process_cosmos_gateway.contract.bounds import TooDeepError, check_depth
 from process_cosmos_gateway.contract.devices import PropertyKind, Value
+from process_cosmos_gateway.errors import GatewayError
 
 MAX_BYTES = 64 * 1024
 """Bytes of the longest payload accepted."""
@@ -33,7 +34,7 @@ _SENML_VALUES: Mapping[PropertyKind, str] = {
 }
 
 
-class GarbageError(Exception):
+class GarbageError(GatewayError):
     """An invalid payload for its property; the message does not repeat its content."""
 
 
