@@ -12,7 +12,7 @@ from .api.change_feed import ChangeFeed
 from .api.ingress.page import About, StatusPage
 from .api.local_programs.admission import Admission
 from .api.local_programs.endpoint import EventsEndpoint
-from .api.metrics import Metrics
+from .api.metrics_endpoint import MetricsEndpoint
 from .api.pairing import Pairing
 from .api.requests import Requests
 from .api.server import Server
@@ -95,7 +95,7 @@ async def build(
     status = StatusReader(devices, destinations, outbox, store, status_changed)
     requests = Requests(devices, destinations, outbox)
     producers = EventsEndpoint(outbox)
-    metrics = Metrics(store, outbox, status, options.data, [producers.accept_seconds])
+    metrics = MetricsEndpoint(store, outbox, status, options.data, producers.accept_seconds)
     admission = Admission(options.data, {"/ws/events": producers.serve, "/metrics": metrics.serve})
     # In the Supervisor's network an app is reached by its host name.
     address = gethostname()

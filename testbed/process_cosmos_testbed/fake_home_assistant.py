@@ -37,7 +37,6 @@ from process_cosmos_gateway.contract.session import (
     Refused,
     Result,
 )
-from process_cosmos_gateway.errors import GatewayError
 
 from .ledger import Item, Ledger
 

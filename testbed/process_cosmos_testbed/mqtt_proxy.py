@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
-from process_cosmos_gateway.errors import GatewayError
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, DISCONNECT = 1, 2, 3, 4, 8, 9, 12, 14
 _DUP, _QOS = 8, 6
@@ -68,7 +67,7 @@ class Packet:
         return bytes((self.first,)) + _varint(len(self.body)) + self.body
 
 
-class _HangUpError(GatewayError):
+class _HangUpError(Exception):
     """The connection is closed."""
 
 

@@ -3,15 +3,16 @@
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from selectors import BaseSelector
 
 
 class SkippingLoop(asyncio.SelectorEventLoop):
     """An event loop that can skip time: every timer that becomes due by it fires at once."""
 
-    def __init__(self) -> None:
-        """Begin at the machine's time."""
+    def __init__(self, selector: BaseSelector | None = None) -> None:
+        """Begin with the machine's time; ``selector``: waits for files and timers (None: the system's)."""
         self.skipped = 0.0
-        super().__init__()
+        super().__init__(selector)
 
     def time(self) -> float:
         """Return the machine's monotonic time plus what was skipped."""

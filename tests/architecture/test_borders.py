@@ -16,7 +16,7 @@ INTEGRATION = "custom_components.process_cosmos"
 ONLY_HERE = {
     "apsw": (f"{GATEWAY}.store.*", f"{CLOUD}.database"),
     "paho": (f"{GATEWAY}.devices.mqtt.connection", f"{GATEWAY}.devices.mqtt.paho_client"),
-    "prometheus_client": (f"{GATEWAY}.api.metrics", f"{GATEWAY}.api.local_programs.endpoint"),
+    "prometheus_client": (f"{GATEWAY}.api.metrics",),
     "cryptography": (
         f"{GATEWAY}.destinations.enrolment_process",
         f"{GATEWAY}.api.certificate",

@@ -1,55 +1,35 @@
-"""``GET /metrics``: queues, deliveries, links, storage and process metrics in Prometheus' text format."""
+"""Metrics of queues, deliveries, links, storage and the process in Prometheus' text format, loaded by a scrape."""
 
+import math
 from collections.abc import Iterable, Mapping
-from http import HTTPStatus
 from pathlib import Path
 
-from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from process_cosmos_gateway.contract.destinations import LinkState, Priority, Status, StorageState
-from process_cosmos_gateway.contract.errors import Code
-from process_cosmos_gateway.errors import StoreError
-from process_cosmos_gateway.outbox import Depths, Outbox
-from process_cosmos_gateway.outbox.totals import Totals, read_totals
-from process_cosmos_gateway.store import Store
+from process_cosmos_gateway.outbox import Depths
+from process_cosmos_gateway.outbox.totals import Totals
 
-from .status import StatusReader
+from .local_programs.durations import Durations
 
 type Values = Mapping[str, float] | Mapping[str, float | None] | Mapping[Priority, int]
 
 _PREFIX = "process_cosmos_"
 
 
-class Metrics:
-    """Metrics endpoint. It reads counters, so that a scrape costs the same with a million events waiting."""
-
-    def __init__(
-        self, store: Store, outbox: Outbox, status: StatusReader, data: Path, histograms: Iterable[Histogram]
-    ) -> None:
-        """Set the sources of the metrics; ``data``: the folder of the store's files."""
-        self._store = store
-        self._outbox = outbox
-        self._status = status
-        self._data = data
-        self._collectors = (ProcessCollector(registry=None), *histograms)
-
-    async def serve(self, _: web.Request) -> web.StreamResponse:
-        """Reply with all metrics, or 503 if the store cannot be read."""
-        try:
-            depths = await self._outbox.depths()
-            found = await self._store.read(read_totals)
-            status = await self._status.read()
-        except StoreError:
-            return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text=Code.STORE_FAILED)
-        families = (*_of_outbox(depths, found), *_of_status(status), *_of_disk(self._data))
-        registry = CollectorRegistry()
-        registry.register(_Families(families))
-        for collector in self._collectors:
-            registry.register(collector)
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+def render(depths: Depths, totals: Totals, status: Status, accept_seconds: Durations, data: Path) -> tuple[bytes, str]:
+    """Return all metrics and their content type; ``data``: the folder of the store's files."""
+    registry = CollectorRegistry()
+    urgent = _histogram(
+        "alarm_accept_seconds",
+        "Seconds from the arrival of a program's urgent event until it is stored.",
+        accept_seconds,
+    )
+    registry.register(_Families((*_of_outbox(depths, totals), *_of_status(status), *_of_disk(data), urgent)))
+    ProcessCollector(registry=registry)
+    return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
 class _Families(Collector):
@@ -108,6 +88,13 @@ def _of_disk(data: Path) -> Iterable[Metric]:
     yield _counter(
         "written_bytes", "Bytes written to the disk since the start.", None, {"": int(written["write_bytes"])}
     )
+
+
+def _histogram(name: str, text: str, durations: Durations) -> Metric:
+    family = HistogramMetricFamily(_PREFIX + name, text)
+    buckets = [("+Inf" if math.isinf(bound) else str(bound), count) for bound, count in durations.cumulative()]
+    family.add_metric([], buckets, durations.total)
+    return family
 
 
 def _gauge(name: str, text: str, label: str | None, values: Values) -> Metric:

@@ -14,7 +14,7 @@ from process_cosmos_gateway.api.change_feed import ChangeFeed
 from process_cosmos_gateway.api.local_programs.admission import Admission
 from process_cosmos_gateway.api.local_programs.endpoint import EventsEndpoint
 from process_cosmos_gateway.api.local_programs.tokens import make_token
-from process_cosmos_gateway.api.metrics import Metrics
+from process_cosmos_gateway.api.metrics_endpoint import MetricsEndpoint
 from process_cosmos_gateway.api.pairing import Pairing, offer_pairing
 from process_cosmos_gateway.api.requests import Requests
 from process_cosmos_gateway.api.server import Server
@@ -126,7 +126,7 @@ async def with_endpoints(
         status=backend,
     )
     producers = EventsEndpoint(outbox)
-    metrics = Metrics(store, outbox, backend, folder, [producers.accept_seconds])
+    metrics = MetricsEndpoint(store, outbox, backend, folder, producers.accept_seconds)
     admission = Admission(folder, {"/ws/events": producers.serve, "/metrics": metrics.serve}, check_seconds=0.01)
     pairing = Pairing(folder, clock, supervised=False)
     home = await pairing.pair(PairingRequest(secret=offer_pairing(folder, clock), instance="home"))

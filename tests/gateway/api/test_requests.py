@@ -1,11 +1,13 @@
 """Requests within a session, and the messages about devices."""
 
 import asyncio
+from pathlib import Path
 
 import orjson
 import pytest
 
 from process_cosmos_gateway.api.change_feed import MOST_KEPT
+from process_cosmos_gateway.api.session import Limits
 from process_cosmos_gateway.contract.codec import MAX_FRAME, encode
 from process_cosmos_gateway.contract.destinations import (
     ApproveReply,
@@ -21,7 +23,7 @@ from process_cosmos_gateway.contract.session import Committed, Heartbeat, Result
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 
 from .link import RUN, SECONDS, transition
-from .services import ServerHarness
+from .services import ServerHarness, serving
 
 
 async def test_subscribing_returns_result_snapshot_status_and_changes(server: ServerHarness) -> None:
@@ -47,6 +49,21 @@ async def test_a_status_is_sent_again_only_when_more_than_ages_changed(server: S
     status = await link.next()
     assert isinstance(status, Status)
     assert status.rejected == 1
+
+
+async def test_a_change_of_the_status_is_sent_without_waiting_for_the_next_reading(
+    tmp_path: Path, unused_tcp_port: int
+) -> None:
+    async with serving(tmp_path, unused_tcp_port, Limits(status=0.01, status_unchanged=10 * SECONDS)) as server:
+        link = await server.open()
+        await link.send(Subscribe(id="1", run=RUN))
+        while not isinstance(await link.next(), Status):
+            pass
+        server.backend.rejected_count = 1
+        server.backend.changed.set()
+        status = await link.next()
+        assert isinstance(status, Status)
+        assert status.rejected == 1
 
 
 async def test_a_status_that_cannot_be_read_is_tried_again(server: ServerHarness) -> None:

@@ -30,6 +30,7 @@ class Site:
     alerts: FakeAlerts
     destinations: Destinations = field(init=False)
     running: asyncio.Task[None] = field(init=False)
+    link_changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def set_webhook(self, url: str, name: str = "hook", **settings: Any) -> None:  # noqa: ANN401 - those of ``SetWebhook``
         """Set a webhook with ``SetWebhook``'s other fields."""
@@ -54,7 +55,14 @@ class Site:
     def start(self) -> None:
         """Start the destinations in a task."""
         alerts: Any = self.alerts
-        self.destinations = Destinations(self.store, self.outbox, alerts, SystemClock(), jitter_fn=lambda: 0.0)
+        self.destinations = Destinations(
+            self.store,
+            self.outbox,
+            alerts,
+            SystemClock(),
+            jitter_fn=lambda: 0.0,
+            on_link_change=self.link_changed.set,
+        )
         self.running = asyncio.create_task(self.destinations.run())
 
     def link(self, name: str) -> Link:

@@ -311,6 +311,18 @@ async def test_events_accepted_in_an_outage_are_delivered_after_it_once_and_in_o
     assert [key[-26:] for key in hook.keys] == [event_id(number) for number in range(1, 12)]
 
 
+async def test_every_change_of_a_link_is_announced(site: Site, hook: Receiver) -> None:
+    await site.set_webhook(hook.url)
+    for behaviour, state in ((accept, LinkState.CONNECTED), (reply(404), LinkState.REFUSED)):
+        hook.behave = behaviour
+        site.link_changed.clear()
+        await site.accept(len(hook.calls))
+        async with asyncio.timeout(20):
+            while site.link("hook").state is not state:
+                await site.link_changed.wait()
+                site.link_changed.clear()
+
+
 async def test_an_unknown_host_is_offline(site: Site) -> None:
     await site.set_webhook("http://nowhere.invalid/")
     await site.accept(1)

@@ -293,6 +293,18 @@ def test_an_outage_needs_help_after_ten_minutes_and_a_refusal_at_once() -> None:
     assert not conflict.to_broker_link((), turned_away=False).needs_help, "it has a repair issue of its own"
 
 
+def test_each_change_of_the_broker_state_is_announced_once() -> None:
+    changes: list[str] = []
+    state = BrokerState(FakeTime(), lambda: changes.append("changed"))
+    state.note_denied("wot/tank/level")
+    state.note_denied("wot/tank/level")
+    state.note_allowed("wot/tank/level")
+    state.note_allowed("wot/tank/level")
+    assert len(changes) == 2
+    state.note_lost("timeout")
+    assert len(changes) == 3
+
+
 async def test_the_lab_counts_identical_messages_that_reuse_a_packet_id(broker: Broker, proxy: MqttProxy) -> None:
     received: list[int] = []
 

@@ -69,6 +69,36 @@ async def until_noticed(store: Store) -> None:
     assert str(store.health.reason).startswith("store_files_gone: gateway.sqlite")
 
 
+async def test_a_deletion_is_noticed_while_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("process_cosmos_gateway.store.store._UPKEEP_SECONDS", 0.01)
+    monkeypatch.setattr("process_cosmos_gateway.store.store._IDLE_SECONDS", 0.05)
+    async with opened(tmp_path) as store:
+        running = asyncio.create_task(store.run())
+        written = store.watch_writes()
+        while written.is_set() or not (tmp_path / "ballast").exists():
+            written.clear()
+            await asyncio.sleep(0.1)
+        (tmp_path / FILE).unlink()
+        async with asyncio.timeout(WITHIN):
+            with pytest.raises(StoreFilesGoneError):
+                await running
+        assert not written.is_set()
+
+
+async def test_writes_are_announced_also_when_they_fail(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        written = store.watch_writes()
+        await store.read(notes)
+        assert not written.is_set()
+        await store.write(note(1))
+        assert written.is_set()
+        written.clear()
+        (tmp_path / FILE).unlink()
+        with pytest.raises(StoreError):
+            await store.write(note(2))
+        assert written.is_set()
+
+
 @pytest.mark.parametrize("strike", STRIKES.values(), ids=STRIKES)
 async def test_acknowledged_writes_survive_the_deletion_of_the_files(
     tmp_path: Path, strike: Callable[[Path], None]

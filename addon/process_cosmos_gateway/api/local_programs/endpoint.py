@@ -5,7 +5,6 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
-from prometheus_client import Histogram
 
 from process_cosmos_gateway.contract.codec import decode, encode, members
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
@@ -16,6 +15,8 @@ from process_cosmos_gateway.contract.local_programs import FROM_PRODUCER, LONGES
 from process_cosmos_gateway.contract.session import Problem, Result
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.outbox import Added, Event, Outbox, Outcome, outcome_error, program_key
+
+from .durations import Durations
 
 HELD_SECONDS = 10.0
 """Seconds for which a refused event holds back later ones of its subject, unless it is published again."""
@@ -29,7 +30,6 @@ _LONG_FRAME = 4_096
 _CLOSING_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 30.0
 _SLOTS = "program:"  # so that a program cannot replace a device's event
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 10)
 
 
 class EventsEndpoint:
@@ -38,12 +38,7 @@ class EventsEndpoint:
     def __init__(self, outbox: Outbox) -> None:
         """Set the outbox; ``accept_seconds`` measures for ``/metrics`` how long urgent events take."""
         self._outbox = outbox
-        self.accept_seconds = Histogram(
-            "process_cosmos_alarm_accept_seconds",
-            "Seconds from the arrival of a program's urgent event until it is stored.",
-            registry=None,
-            buckets=_BUCKETS,
-        )
+        self.accept_seconds = Durations()
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Serve one connection until the program disconnects or the gateway stops."""
@@ -129,7 +124,7 @@ class _Message:
 class _Connection:
     """Connection of one program, with at most ``MOST_UNANSWERED`` messages in progress."""
 
-    def __init__(self, socket: web.WebSocketResponse, outbox: Outbox, accept_seconds: Histogram) -> None:
+    def __init__(self, socket: web.WebSocketResponse, outbox: Outbox, accept_seconds: Durations) -> None:
         self._socket = socket
         self._outbox = outbox
         self._accept_seconds = accept_seconds
