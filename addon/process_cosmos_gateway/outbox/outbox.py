@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 
+from process_cosmos_gateway.backoff import exponential_delay
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority, RejectedEvent
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
@@ -33,7 +34,7 @@ from .model import (
     OutboxFullError,
     OutgoingReading,
 )
-from .order import add_sent_bytes, backoff_seconds
+from .order import add_sent_bytes
 from .quotas import Backlogs, current_quotas
 
 type OnSettled = Callable[[Transaction, str, Delivery, DeliveryResult], None]
@@ -61,7 +62,7 @@ class Outbox:
         self._sent: dict[str, Mapping[Priority, float]] = {}
         self._key_ranges: dict[str, KeyRanges] = {}
         self._unreachable: set[str] = set()
-        self._group_commit = GroupCommit(self._commit)
+        self._group_commit = GroupCommit(lambda events: store.write(partial(self._enqueue_events, events=events)))
 
     def add_callbacks(
         self,
@@ -131,9 +132,6 @@ class Outbox:
     def count_drop(self, transaction: Transaction, priority: Priority, reason: DropReason, number: int) -> None:
         """Count events or readings that the caller dropped before they reached the outbox."""
         counters.count_drops(transaction, priority, reason, number)
-
-    async def _commit(self, events: Sequence[EncodedEvent]) -> Sequence[enqueue.EnqueueResult]:
-        return await self._store.write(partial(self._enqueue_events, events=events))
 
     def _enqueue_events(
         self, transaction: Transaction, events: Sequence[EncodedEvent]
@@ -353,7 +351,7 @@ class Outbox:
         sent = dict.fromkeys(Priority, 0)
         for delivery, result in applied:
             if isinstance(result, Failed):
-                pause = backoff_seconds(delivery.attempts + 1, self._limits.longest_backoff)
+                pause = exponential_delay(delivery.attempts + 1, 1, self._limits.longest_backoff)
                 backing_off[delivery.priority, delivery.sequence] = self._clock.monotonic() + pause
                 continue
             backing_off.pop((delivery.priority, delivery.sequence), None)
