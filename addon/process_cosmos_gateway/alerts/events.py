@@ -50,6 +50,8 @@ def _event(event: Ulid, kind: str, time: datetime, data: AlertEvent, only: str |
         time=time,
         data=data,
         only=only,
+        # States and requests do not supersede each other.
+        slot=data.alert if only is None else f"{data.alert}/request",
     )
 
 
