@@ -35,7 +35,7 @@ async def run(options: Options, supervisor_fn: SupervisorFn = Supervisor, machin
         supervisor = None
         if options.supervisor_token:
             supervisor = supervisor_fn(options.supervisor_token, options.topics)
-            await stack.enter_async_context(supervisor)
+            stack.push_async_callback(supervisor.aclose)
         else:
             await ensure_identity(options.data)
         # Each turn is a complete start: another broker, or the recovery of a damaged store.

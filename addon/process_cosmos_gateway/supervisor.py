@@ -6,13 +6,13 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 import orjson
 
 from .errors import GatewayError
+from .backoff import exponential_delay
 from .options import BrokerOptions
 
 SUPERVISOR_URL = "http://supervisor"
@@ -66,13 +66,7 @@ class Supervisor:
         headers = {"Authorization": f"Bearer {token}"}
         self._http = aiohttp.ClientSession(base_url=url, headers=headers, timeout=limits)
 
-    async def __aenter__(self) -> Self:
-        """Return the client itself."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def aclose(self) -> None:
         """Close the HTTP connections to the Supervisor."""
         await self._http.close()
 
@@ -96,15 +90,15 @@ class Supervisor:
         The Supervisor forwards a message only if it differs from this app's last one, perhaps of an earlier run; a
         random mark makes each differ. Each message replaces the last one, so that Home Assistant always finds one.
         """
-        pause = self._poll_seconds / 2
+        delivered = 0
         while not connected.is_set():
             message = {**config, "mark": secrets.token_hex(8)}
             with self._log_failures_once("discovery"):
                 await self._request("POST", "/discovery", {"service": _SERVICE, "config": message})
                 # Only a delivered message lengthens the pause: until then it is repeated soon.
-                pause = min(2 * pause, _LONGEST_SECONDS)
+                delivered += 1
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(exponential_delay(1 + delivered, self._poll_seconds / 2, _LONGEST_SECONDS)):
                     await connected.wait()
 
     @contextmanager

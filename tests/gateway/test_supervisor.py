@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from socket import gethostname
@@ -37,7 +38,7 @@ async def fake() -> AsyncIterator[tuple[FakeSupervisor, str]]:
 async def test_the_supervisors_broker_is_used_with_our_topics(fake: tuple[FakeSupervisor, str]) -> None:
     supervisor, url = fake
     supervisor.mqtt = BROKER
-    async with Supervisor(TOKEN, ("things/#",), url) as client:
+    async with aclosing(Supervisor(TOKEN, ("things/#",), url)) as client:
         broker = await client.broker()
     assert broker == BrokerOptions(
         host="core-mosquitto", port=1883, username="addons", password="made up", topics=("things/#",)
@@ -48,12 +49,12 @@ async def test_the_supervisors_broker_is_used_with_our_topics(fake: tuple[FakeSu
 async def test_an_absent_or_invalid_broker_is_none(fake: tuple[FakeSupervisor, str], mqtt: object) -> None:
     supervisor, url = fake
     supervisor.mqtt = cast("Any", mqtt)
-    async with Supervisor(TOKEN, (), url) as client:
+    async with aclosing(Supervisor(TOKEN, (), url)) as client:
         assert await client.broker() is None
 
 
 async def test_an_unreachable_supervisor_yields_no_broker(unused_tcp_port: int) -> None:
-    async with Supervisor(TOKEN, (), f"http://127.0.0.1:{unused_tcp_port}/") as client:
+    async with aclosing(Supervisor(TOKEN, (), f"http://127.0.0.1:{unused_tcp_port}/")) as client:
         assert await client.broker() is None
 
 
@@ -80,7 +81,7 @@ async def test_a_failure_is_logged_once_with_a_code_and_advice(
     for name, value in trouble.items():
         setattr(supervisor, name, value)
     caplog.set_level("INFO", "process_cosmos_gateway")
-    async with Supervisor(TOKEN, (), url, timeout=0.05) as client:
+    async with aclosing(Supervisor(TOKEN, (), url, timeout=0.05)) as client:
         for _ in range(3):
             assert await client.broker() is None
         (said,) = caplog.messages
@@ -99,7 +100,7 @@ async def test_a_request_with_an_invalid_reply_is_repeated(fake: tuple[FakeSuper
     supervisor.mqtt = BROKER
     supervisor.nonsense = nonsense
     connected = asyncio.Event()
-    async with Supervisor(TOKEN, (), url, poll_seconds=0.005) as client, asyncio.TaskGroup() as tasks:
+    async with aclosing(Supervisor(TOKEN, (), url, poll_seconds=0.005)) as client, asyncio.TaskGroup() as tasks:
         assert await client.broker() is None
         tasks.create_task(client.announce({"port": 8735}, connected))
         await supervisor.until(lambda: supervisor.said.count("POST /discovery") > 1)
@@ -112,7 +113,7 @@ async def test_a_request_with_an_invalid_reply_is_repeated(fake: tuple[FakeSuper
 async def test_a_changed_broker_is_detected_and_a_failed_request_is_no_change(fake: tuple[FakeSupervisor, str]) -> None:
     supervisor, url = fake
     supervisor.mqtt = BROKER
-    async with Supervisor(TOKEN, (), url, poll_seconds=0.001) as client, asyncio.TaskGroup() as tasks:
+    async with aclosing(Supervisor(TOKEN, (), url, poll_seconds=0.001)) as client, asyncio.TaskGroup() as tasks:
         used = await client.broker()
         watching = tasks.create_task(client.wait_for_broker_change(used))
         await supervisor.until(lambda: len(supervisor.said) > 3)
@@ -128,7 +129,7 @@ async def test_a_changed_broker_is_detected_and_a_failed_request_is_no_change(fa
 async def test_the_announcement_is_repeated_until_a_connection(fake: tuple[FakeSupervisor, str]) -> None:
     supervisor, url = fake
     connected = asyncio.Event()
-    async with Supervisor(TOKEN, (), url, poll_seconds=0.001) as client, asyncio.TaskGroup() as tasks:
+    async with aclosing(Supervisor(TOKEN, (), url, poll_seconds=0.001)) as client, asyncio.TaskGroup() as tasks:
         supervisor.broken = True
         tasks.create_task(client.announce({"port": 8735}, connected))
         await supervisor.until(lambda: len(supervisor.said) > 1)
@@ -142,7 +143,7 @@ async def test_an_announcement_equal_to_an_earlier_one_is_forwarded(fake: tuple[
     supervisor, url = fake
     for times in (1, 2):
         connected = asyncio.Event()
-        async with Supervisor(TOKEN, (), url) as client, asyncio.TaskGroup() as tasks:
+        async with aclosing(Supervisor(TOKEN, (), url)) as client, asyncio.TaskGroup() as tasks:
             tasks.create_task(client.announce({"port": 8735}, connected))
             await supervisor.until(partial(supervisor.has_passed_on, times))
             connected.set()

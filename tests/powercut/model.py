@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.contract.identifiers import Ulid
@@ -22,11 +21,6 @@ class PendingEvent:
     row: int
     attempts: int = 0
     replayed: bool = False
-    expires_at: datetime | None = None
-
-    def has_expired(self, now: datetime) -> bool:
-        """Return whether the event has expired; whether an expired event is still stored is not guaranteed."""
-        return self.expires_at is not None and self.expires_at <= now
 
     @property
     def group(self) -> Group:
@@ -47,7 +41,7 @@ class State:
         """Return the state after ``event`` was accepted; the same state if its id is known."""
         if event.id in self.known:
             return self
-        new = PendingEvent(event=event.id, priority=event.priority, key=event.key, row=row, expires_at=event.expires_at)
+        new = PendingEvent(event=event.id, priority=event.priority, key=event.key, row=row)
         waiting = {name: (*of, new) if name in receivers else of for name, of in self.waiting.items()}
         return replace(self, waiting=waiting, known=self.known | {event.id})
 
@@ -86,7 +80,7 @@ class State:
         waiting = {name: list(of) for name, of in self.waiting.items()}
         for number, (destination, each) in enumerate(self.rejected):
             priority = Priority.URGENT if each.priority is Priority.URGENT else Priority.CHANGE
-            again = replace(each, priority=priority, row=row + number, attempts=0, replayed=True, expires_at=None)
+            again = replace(each, priority=priority, row=row + number, attempts=0, replayed=True)
             waiting[destination].append(again)
         return replace(self, waiting={name: tuple(of) for name, of in waiting.items()}, rejected=())
 
@@ -94,39 +88,27 @@ class State:
         """Return the state after all rejected events were deleted."""
         return replace(self, rejected=())
 
-    def groups(self, destination: str, now: datetime) -> Mapping[Group, list[tuple[Ulid, int, bool]]]:
+    def groups(self, destination: str) -> Mapping[Group, list[tuple[Ulid, int, bool]]]:
         """Return the events to deliver to a destination by group, in order: id, attempts, replayed."""
         groups: dict[Group, list[tuple[Ulid, int, bool]]] = {}
         for each in self.waiting[destination]:
-            if each.has_expired(now):
-                continue
             groups.setdefault(each.group, []).append((each.event, each.attempts, each.replayed))
         return groups
 
-    def count_expired(self, now: datetime) -> int:
-        """Return the number of pending rows that have expired."""
-        return len({each.row for of in self.waiting.values() for each in of if each.has_expired(now)})
-
-    def allows_rows(self, rows: Mapping[Priority, int]) -> bool:
-        """Return whether the row counts are possible: one row per event, or per destination for overflowing events."""
+    def rows(self) -> Mapping[Priority, int]:
+        """Return the row counts: one row per event, whatever the number of its destinations."""
         by_row = {each.row: each.priority for of in self.waiting.values() for each in of}
-        once = {priority: list(by_row.values()).count(priority) for priority in Priority}
-        max_urgent = sum(each.priority is Priority.URGENT for of in self.waiting.values() for each in of)
-        return (
-            once[Priority.URGENT] <= rows[Priority.URGENT] <= max_urgent
-            and rows[Priority.CHANGE] == once[Priority.CHANGE]
-            and rows[Priority.READING] == max(map(len, self.readings.values()))
-        )
+        counted = {priority: list(by_row.values()).count(priority) for priority in Priority}
+        return {**counted, Priority.READING: max(map(len, self.readings.values()))}
 
-    def matches(self, found: Content, now: datetime) -> bool:
+    def matches(self, found: Content) -> bool:
         """Return whether ``found`` was read from a database in this state."""
-        exact = not self.count_expired(now)
         return (
-            found.groups == {name: self.groups(name, now) for name in self.waiting}
+            found.groups == {name: self.groups(name) for name in self.waiting}
             and found.readings == self.readings
             and found.known == self.known
             and found.rejected == {(name, each.event) for name, each in self.rejected}
-            and (self.allows_rows(found.rows) if exact else found.expired >= self.count_expired(now))
+            and found.rows == self.rows()
         )
 
 
@@ -134,7 +116,7 @@ class State:
 class Content:
     """The content of an outbox, read through its public methods; the order between groups is not recorded.
 
-    ``overflowing``: rows in the overflow queue. ``expired``: events counted as expired after all others were delivered.
+    ``is_beyond_share``: some destination has more urgent events than its share.
     """
 
     groups: Mapping[str, Mapping[Group, Sequence[tuple[Ulid, int, bool]]]]
@@ -142,8 +124,7 @@ class Content:
     known: frozenset[Ulid]
     rejected: frozenset[tuple[str, Ulid]]
     rows: Mapping[Priority, int]
-    expired: int
-    overflowing: int
+    is_beyond_share: bool
     bodies: Mapping[Ulid, bytes]
 
 

@@ -12,7 +12,7 @@ import orjson
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
-from process_cosmos_gateway.outbox import Added, Delivered, Delivery, DropReason, Event, Limits, Outbox
+from process_cosmos_gateway.outbox import Added, Delivered, Delivery, Event, Limits, Outbox
 from process_cosmos_gateway.store import Store, Transaction, wal
 from tests.gateway.store.parts import new_ulids
 
@@ -23,7 +23,7 @@ DESTINATIONS: Mapping[str, tuple[EventKind, ...]] = {
     "webhook": (EventKind.ALERT,),
 }
 LIMITS = Limits(quota={**Limits().quota, Priority.URGENT: 6_000})
-"""Room for about four urgent events per destination; the others go to the overflow queue."""
+"""Room for about four urgent events per destination; alerts may exceed it."""
 TABLES = {priority: f"outbox_{priority}" for priority in Priority}
 
 
@@ -62,7 +62,7 @@ async def read_content(folder: Path, events: Sequence[Event], identity: tuple[Ul
         depths = await outbox.depths()
         rows = {priority: getattr(depths.waiting, priority) for priority in Priority}
         assert rows == await store.read(_rows), "a counter differs from its rows"
-        overflowing = await store.read(_overflowing)
+        beyond = depths.bytes[Priority.URGENT] > LIMITS.quota[Priority.URGENT] // len(DESTINATIONS)
         rejected = [(each.destination, Ulid(each.event)) for each in await outbox.rejected()]
         assert len(rejected) == depths.rejected, "the counter of rejected events differs from its rows"
         drained = {name: await _drained(outbox, name) for name in DESTINATIONS}
@@ -84,8 +84,7 @@ async def read_content(folder: Path, events: Sequence[Event], identity: tuple[Ul
         known=frozenset(event.id for event, result in repeated if result is Added.DUPLICATE),
         rejected=frozenset(rejected),
         rows=rows,
-        expired=sum(number for (_, reason), number in depths.drops.items() if reason is DropReason.EXPIRED),
-        overflowing=overflowing,
+        is_beyond_share=beyond,
         bodies={delivery.id: delivery.body for delivery in deliveries},
     )
 
@@ -98,15 +97,10 @@ def readings(delivery: Delivery) -> Sequence[float]:
 
 
 def _rows(transaction: Transaction) -> Mapping[Priority, int]:
-    rows = {
+    return {
         priority: transaction.rows(f"SELECT count(*) FROM {table}")[0][0]  # noqa: S608 - the names above
         for priority, table in TABLES.items()
     }
-    return {**rows, Priority.URGENT: rows[Priority.URGENT] + _overflowing(transaction)}
-
-
-def _overflowing(transaction: Transaction) -> int:
-    return int(transaction.rows("SELECT count(*) FROM outbox_overflow")[0][0])
 
 
 async def _drained(outbox: Outbox, destination: str) -> Sequence[Delivery]:

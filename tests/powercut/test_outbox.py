@@ -5,7 +5,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -48,7 +47,7 @@ KINDS = {Priority.URGENT: EventKind.ALERT, Priority.CHANGE: EventKind.DEVICE}
 CUTS_AT_END = 12
 """Cuts at the end of each run of the state machine, in addition to those that it draws."""
 
-RARE_STATES = ("overflowing", "rejected", "readings", "prefetched")
+RARE_STATES = ("beyond_share", "rejected", "readings", "prefetched")
 MANY_RUNS = 100
 """Runs after which every rare state must have occurred by chance."""
 
@@ -59,16 +58,15 @@ drafts = st.tuples(
     st.sampled_from(list(KINDS)),
     st.sampled_from("ab"),
     st.sampled_from([None, None, "cloud"]),
-    st.sampled_from([None, None, None, 50.0]),
 )
-"""Priority, key, single destination, seconds until expiry."""
+"""Priority, key, single destination."""
 points = st.tuples(st.booleans(), st.floats(0, 1))
 """Position of a cut: whether only at a request or an acknowledgement, and the fraction of the recording."""
 randoms = st.integers(0, 2**32 - 1).map(Random)
 results = st.lists(st.sampled_from([*RESULTS, "delivered", "failed"]), min_size=1, max_size=8)
 
 
-type Draft = tuple[Priority, str, str | None, float | None]
+type Draft = tuple[Priority, str, str | None]
 
 
 def as_accepted(body: bytes) -> bytes:
@@ -108,7 +106,7 @@ class PowerCuts(RuleBasedStateMachine):
         self._runner.run(_create_site(folder, self._clock))
         image = {file.name: file.read_bytes() for file in folder.iterdir()}
         self._begin(image, State(dict.fromkeys(DESTINATIONS, ()), dict.fromkeys(DESTINATIONS, ())))
-        self.accept([(priority, "a", None, None) for priority in KINDS], [])
+        self.accept([(priority, "a", None) for priority in KINDS], [])
 
     @rule(news=st.lists(drafts, min_size=1, max_size=6), repeats=st.lists(st.integers(0), max_size=2))
     def accept(self, news: Sequence[Draft], repeats: Sequence[int]) -> None:
@@ -131,7 +129,7 @@ class PowerCuts(RuleBasedStateMachine):
             body = as_accepted(delivery.body)
             assert self._bodies.setdefault(delivery.id, body) == body, "a repeated delivery differs"
         events = [delivery for delivery in deliveries if delivery.priority is not Priority.READING]
-        groups = self._history.now.groups(destination, self._clock.now())
+        groups = self._history.now.groups(destination)
         for group in {group_of(delivery) for delivery in events}:
             delivered = [(each.id, each.attempts, each.replayed) for each in events if group_of(each) == group]
             assert delivered == groups.get(group, [])[: len(delivered)], "deliveries are out of order or not pending"
@@ -157,7 +155,7 @@ class PowerCuts(RuleBasedStateMachine):
         second = self._runner.run(self._outbox.prefetch(destination, limit, first)) if first else ()
         type(self).met["prefetched"] += bool(second)
         assert not {delivery.id for delivery in first} & {delivery.id for delivery in second}, "sent twice at once"
-        groups = self._history.now.groups(destination, self._clock.now())
+        groups = self._history.now.groups(destination)
         events = [delivery for delivery in (*first, *second) if delivery.priority is not Priority.READING]
         for group in {group_of(delivery) for delivery in events}:
             delivered = [(each.id, each.attempts, each.replayed) for each in events if group_of(each) == group]
@@ -252,13 +250,13 @@ class PowerCuts(RuleBasedStateMachine):
         )
         type(self).cuts[kept] += 1
         present = {
-            "overflowing": found.overflowing,
+            "beyond_share": found.is_beyond_share,
             "rejected": found.rejected,
             "readings": any(found.readings.values()),
         }
         type(self).met.update(name for name, number in present.items() if number)
         possible = self._history.possible(step)
-        states = [state for state in possible if state.matches(found, self._clock.now())]
+        states = [state for state in possible if state.matches(found)]
         assert states, f"cut after {step} of {len(self._disk.steps)} steps left {found}, possible: {possible}"
         return image, states[0]
 
@@ -283,7 +281,7 @@ class PowerCuts(RuleBasedStateMachine):
     def _new_folder(self) -> Path:
         return Path(self._folders.name) / str(next(self._numbers))
 
-    def _event(self, priority: Priority, key: str, only: str | None, expires_in: float | None) -> Event:
+    def _event(self, priority: Priority, key: str, only: str | None) -> Event:
         event = self._ids()
         return Event(
             id=event,
@@ -295,7 +293,6 @@ class PowerCuts(RuleBasedStateMachine):
             time=HandClock().now(),
             data={"text": f"{event} " * 20},
             only=only,
-            expires_at=None if expires_in is None else self._clock.now() + timedelta(seconds=expires_in),
         )
 
     def _requested[T](self, state: State, action: Awaitable[T], result: T) -> Coroutine[None, None, None]:
@@ -329,15 +326,15 @@ async def _create_site(folder: Path, clock: HandClock) -> None:
 
 
 def _run_rare_states() -> None:
-    """Reach the rare states without chance: overflowing and rejected events, readings, a prefetched batch."""
+    """Reach the rare states without chance: a share exceeded, rejected events, readings, a prefetched batch."""
     machine = PowerCuts()
     machine.create_site()
     machine.add_readings(5)
     for _ in range(3):
-        machine.accept([(priority, key, None, None) for priority in KINDS for key in "aabb"], [])
+        machine.accept([(priority, key, None) for priority in KINDS for key in "aabb"], [])
     machine.drain(READING_DESTINATION, 1, ["rejected"])
     machine.drain_with_prefetch(READING_DESTINATION, 1, [])
-    machine.accept([(Priority.URGENT, key, None, None) for key in "aabbaabb"], [])
+    machine.accept([(Priority.URGENT, key, None) for key in "aabbaabb"], [])
     machine.teardown()
 
 

@@ -1,17 +1,16 @@
 """CloudEvents that report alerts to destinations."""
 
+from dataclasses import replace
 from datetime import datetime
 from hashlib import blake2b
 
 from process_cosmos_gateway.contract.alerts import AlertEvent, AlertState, Change, Replica, TransitionKind
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.events import event_type
-from process_cosmos_gateway.contract.identifiers import DESTINATION, NotificationKey, Ulid, encode_ulid
+from process_cosmos_gateway.contract.identifiers import DESTINATION, NotificationKey, Ulid, encode_base_32
 from process_cosmos_gateway.outbox import Event
 
 NOTIFICATION_REQUESTED = event_type("alert", "notification_requested")
-
-_TIME_LETTERS = 10
 
 
 def transition_event(change: Change) -> Event:
@@ -22,7 +21,7 @@ def transition_event(change: Change) -> Event:
 def request_event(key: NotificationKey, alert: Replica, now: datetime) -> Event:
     """Return the event that asks one destination to notify its people."""
     # The replica may still say acknowledged: these requests are due at the acknowledgement's end, without a message.
-    data = _data(alert, revision=key.revision, level=key.level, round_=key.round, state=AlertState.OPEN)
+    data = replace(_data(alert), revision=key.revision, level=key.level, round=key.round, state=AlertState.OPEN)
     return _event(
         request_event_id(key), NOTIFICATION_REQUESTED, now, data, only=key.recipient.removeprefix(DESTINATION)
     )
@@ -32,7 +31,7 @@ def request_event_id(key: NotificationKey) -> Ulid:
     """Return the deterministic event id of a notification request: a ULID of the alert's time and the key's hash."""
     # Computed, so that a request queued again after a crash or a restored backup is the same event for destinations.
     number = int.from_bytes(blake2b(str(key).encode(), digest_size=10).digest())
-    return Ulid(key.alert[:_TIME_LETTERS] + encode_ulid(number)[_TIME_LETTERS:])
+    return Ulid(key.alert[:10] + encode_base_32(number, 16))
 
 
 def reconciled_event(event: Ulid, alert: Replica, now: datetime) -> Event:
@@ -51,21 +50,16 @@ def _event(event: Ulid, kind: str, time: datetime, data: AlertEvent, only: str |
         time=time,
         data=data,
         only=only,
+        # States and requests do not supersede each other.
+        slot=data.alert if only is None else f"{data.alert}/request",
     )
 
 
-def _data(
-    alert: Replica,
-    *,
-    revision: int | None = None,
-    level: int | None = None,
-    round_: int | None = None,
-    state: AlertState | None = None,
-) -> AlertEvent:
+def _data(alert: Replica) -> AlertEvent:
     return AlertEvent(
         alert=alert.id,
-        revision=alert.revision if revision is None else revision,
-        state=state or alert.state,
+        revision=alert.revision,
+        state=alert.state,
         severity=alert.severity,
         message=alert.message,
         entities=alert.entities,
@@ -74,8 +68,6 @@ def _data(
         by=alert.by,
         answer=alert.answer,
         outcome=alert.outcome,
-        level=level,
-        round=round_,
         data=alert.data,
         attached=alert.attached,
     )

@@ -1,7 +1,7 @@
 """Proposals: answers and acknowledgements from destinations, stored until the integration settles them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from process_cosmos_gateway.contract.alerts import Propose, Replica
 from process_cosmos_gateway.contract.cloud import InboxItem
@@ -73,13 +73,7 @@ def add(transaction: Transaction, item: InboxItem, destination: str, now: float)
         """
 INSERT OR IGNORE INTO alert_proposal (id, alert, given_at, revision, answer, acknowledge_for, by)
 VALUES (?, ?, ?, ?, ?, ?, ?)""",
-        proposal.id,
-        proposal.alert,
-        proposal.given_at,
-        proposal.revision,
-        proposal.answer,
-        proposal.acknowledge_for,
-        proposal.by,
+        *astuple(proposal),
     )
     if not is_new:
         return None

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from itertools import accumulate
 from typing import Any
@@ -33,9 +33,8 @@ _MOST_CLOSED_SUMMARIES = 1_000
 _LONGEST_SUMMARIES = MAX_FRAME * 3 // 4
 """Bytes of all summaries. A ``GatewayHello`` too long for a frame would lock Home Assistant out permanently."""
 
-_SELECT_REQUESTS = (
-    "SELECT alert, revision, level, round, recipient, due, due_away, state, settled_at FROM notification_request"
-)
+_KEY = [field.name for field in fields(NotificationKey)]
+_SELECT_REQUESTS = f"SELECT {', '.join(_KEY)}, due, due_away, state, settled_at FROM notification_request"  # noqa: S608 - our own names
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +191,8 @@ def requests_of_event(transaction: Transaction, event: Ulid) -> Sequence[Tracked
 
 def queued_for(transaction: Transaction, recipient: str) -> Sequence[TrackedRequest]:
     """Return the requests queued for ``recipient``."""
-    return [
-        _request(row)
-        for row in transaction.rows(_SELECT_REQUESTS + " WHERE state = 'queued' AND recipient = ?", recipient)
-    ]
+    where = " WHERE state = 'queued' AND recipient = ?"
+    return [_request(row) for row in transaction.rows(_SELECT_REQUESTS + where, recipient)]
 
 
 def outcomes(transaction: Transaction) -> Sequence[TrackedRequest]:
@@ -205,9 +202,9 @@ def outcomes(transaction: Transaction) -> Sequence[TrackedRequest]:
 
 
 def _request(row: Row) -> TrackedRequest:
-    alert, revision, level, round_, recipient, due, due_away, state, settled_at = row
+    *key, due, due_away, state, settled_at = row
     return TrackedRequest(
-        key=NotificationKey(alert=alert, revision=revision, level=level, round=round_, recipient=recipient),
+        key=NotificationKey(**dict(zip(_KEY, key, strict=True))),
         due=due,
         due_away=due_away,
         state=RequestState(state),
@@ -219,7 +216,7 @@ def save_request(transaction: Transaction, request: TrackedRequest) -> None:
     """Insert or replace a notification request."""
     transaction.run(
         "INSERT OR REPLACE INTO notification_request VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        *_key(request.key),
+        *astuple(request.key),
         request.due,
         request.due_away,
         request.state,
@@ -233,14 +230,10 @@ def delete_request(transaction: Transaction, key: NotificationKey) -> None:
     transaction.run(
         "DELETE FROM notification_request "
         "WHERE alert = ? AND revision = ? AND level = ? AND round = ? AND recipient = ?",
-        *_key(key),
+        *astuple(key),
     )
 
 
 def delete_older_revisions(transaction: Transaction, alert: Ulid, revision: int) -> None:
     """Delete requests older than the previous revision, whose outcomes may still have to be reported."""
     transaction.run("DELETE FROM notification_request WHERE alert = ? AND revision < ?", alert, revision - 1)
-
-
-def _key(key: NotificationKey) -> tuple[str, int, int, int, str]:
-    return key.alert, key.revision, key.level, key.round, key.recipient

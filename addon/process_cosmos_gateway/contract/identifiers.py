@@ -49,7 +49,7 @@ class UlidFactory:
         if number > _MOST:
             raise UlidRangeError("$", "leaves no ULID greater than the last one")
         self._last = number
-        return encode_ulid(number)
+        return Ulid(encode_base_32(number, _LENGTH))
 
     def _random(self) -> int:
         return int.from_bytes(self._random_bytes(_RANDOM_BYTES))
@@ -60,9 +60,9 @@ def milliseconds_of(ulid: Ulid) -> int:
     return _decode(ulid) >> 80
 
 
-def encode_ulid(number: int) -> Ulid:
-    """Return the ULID with this value, from 0 to 2¹²⁸ - 1."""
-    return Ulid("".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5)))
+def encode_base_32(number: int, letters: int) -> str:
+    """Return the lowest ``5 * letters`` bits of ``number`` in Crockford's base 32."""
+    return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(letters)))
 
 
 def _decode(ulid: Ulid) -> int:

@@ -76,13 +76,11 @@ def json_array(values: Sequence[int] | Sequence[str]) -> str:
 class DestinationSnapshot:
     """The destinations, their subscriptions and backlogs, as read at the start of one transaction.
 
-    ``backlog_bytes`` and ``overflowing`` (destinations with events in the overflow queue) follow what the transaction
-    enqueues; ``counters`` keep their initial values.
+    ``backlog_bytes`` follow what the transaction enqueues; ``counters`` keep their initial values.
     """
 
     kinds: dict[str, set[str]]
     backlog_bytes: dict[tuple[str, str], int]
-    overflowing: set[str]
     counters: Mapping[str, int]
     _receivers: dict[tuple[str, str | None], tuple[str, ...]] = field(default_factory=dict)
 
@@ -94,11 +92,7 @@ class DestinationSnapshot:
         }
         for kind, name in transaction.rows("SELECT kind, destination FROM outbox_kind"):
             kinds[name].add(kind)
-        overflowing: set[str] = set()
-        values = read_counters(transaction)
-        if values["overflow"]:
-            overflowing = {name for (name,) in transaction.rows("SELECT DISTINCT destination FROM outbox_overflow")}
-        return cls(kinds, dict(read_backlogs(transaction)), overflowing, values)
+        return cls(kinds, dict(read_backlogs(transaction)), read_counters(transaction))
 
     def receivers(self, kind: str, only: str | None) -> tuple[str, ...]:
         """Return the destinations of an event: ``only``, if it is registered, or the subscribers of ``kind``."""

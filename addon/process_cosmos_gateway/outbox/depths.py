@@ -20,11 +20,7 @@ def read_depths(transaction: Transaction, context: EnqueueContext) -> Depths:
     }
     drops = transaction.rows("SELECT priority, reason, count FROM outbox_drop")
     return Depths(
-        waiting=Waiting(
-            urgent=counters[Priority.URGENT] + counters["overflow"],
-            change=counters[Priority.CHANGE],
-            reading=counters[Priority.READING],
-        ),
+        waiting=Waiting(**{priority: counters[priority] for priority in Priority}),
         ages={
             priority: max(0.0, context.now - accepted_at)
             for priority, accepted_at in _oldest_accepted_at(transaction).items()
@@ -37,8 +33,7 @@ def read_depths(transaction: Transaction, context: EnqueueContext) -> Depths:
         full=frozenset(
             priority
             for priority in Priority
-            if (priority is Priority.URGENT and counters["overflow"])
-            or sizes[priority]
+            if sizes[priority]
             > _NEARLY_FULL * share_per_destination(context.limits.quota[priority], len(waiting) // len(Priority))
             or (waiting and context.refuses(priority))
         ),

@@ -11,7 +11,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.store import Transaction
 from process_cosmos_gateway.store.transaction import Row
 
-from . import overflow_queue, reading_batches
+from . import reading_batches
 from .counters import json_array
 from .key_ranges import WIDTH, KeyRanges
 from .model import Delivery, Limits
@@ -27,13 +27,10 @@ _RANGES_PER_FETCH = 8
 
 @dataclass(slots=True)
 class FetchResult:
-    """Deliveries that may be sent now, and the writes needed first: drops, overflow moves, a new reading batch."""
+    """Deliveries that may be sent now, and the writes needed first: quarantine, a new reading batch."""
 
-    now: float
     waiting: dict[Priority, Sequence[Delivery]] = field(default_factory=dict)
-    expired: list[tuple[Priority, int]] = field(default_factory=list)
     damaged: list[tuple[Priority, int]] = field(default_factory=list)
-    moves_overflow: bool = False
     needs_batch: bool = False
     has_more: bool = False
 
@@ -45,7 +42,7 @@ class FetchResult:
     @property
     def needs_write(self) -> bool:
         """Whether rows must be changed before anything is sent."""
-        return bool(self.expired or self.damaged or self.moves_overflow or self.needs_batch)
+        return bool(self.damaged or self.needs_batch)
 
     def compose(self, sent: Mapping[Priority, float], limit: int) -> Sequence[Delivery]:
         """Return at limit_failed ``limit`` deliveries in the order in which they are to be sent (``compose_batch``)."""
@@ -64,7 +61,6 @@ class FetchRequest:
     destination: str
     limit: int
     limits: Limits
-    now: float
     site: Ulid
     backing_off: BackingOff = ()
     in_flight: Mapping[Priority, int] = field(default_factory=dict)
@@ -84,7 +80,7 @@ class FetchRequest:
 
 def fetch_deliveries(transaction: Transaction, request: FetchRequest) -> FetchResult:
     """Read the next deliveries of a destination, and which rows must be changed before they are sent."""
-    result = FetchResult(request.now)
+    result = FetchResult()
     for priority in STATEMENTS:
         if priority in request.priorities:
             result.waiting[priority] = _fetch_priority(transaction, priority, request, result)
@@ -94,10 +90,6 @@ def fetch_deliveries(transaction: Transaction, request: FetchRequest) -> FetchRe
     # A destination has one batch at a time: the next one is created when the batch in flight is settled.
     if batch.delivery is not None and request.allows(batch.delivery) and Priority.READING not in request.in_flight:
         result.waiting[Priority.READING] = [batch.delivery]
-    expired = overflow_queue.has_expired_events(transaction, request.now)
-    result.moves_overflow = expired or overflow_queue.can_move_to_queue(
-        transaction, request.destination, request.limits
-    )
     return result
 
 
@@ -126,7 +118,7 @@ def _fetch_priority(
     else:
         untried = []
     rows = _select_sendable(failed, untried, priority, request) if failed else untried
-    return [_to_delivery(priority, row) for row in rows if _check_row(row, priority, request.now, result)]
+    return [_to_delivery(priority, row) for row in rows if _check_row(row, priority, result)]
 
 
 def _fetch_untried(  # noqa: PLR0917 - one query
@@ -178,11 +170,8 @@ def _select_sendable(
     return [rows[candidate.sequence] for candidate in islice(sendable(candidates, backoff), request.limit)]
 
 
-def _check_row(row: Row, priority: Priority, now: float, result: FetchResult) -> bool:
-    sequence, body, expires, checksum = row[0], row[6], row[8], row[9]
-    if expires is not None and expires <= now:
-        result.expired.append((priority, sequence))
-        return False
+def _check_row(row: Row, priority: Priority, result: FetchResult) -> bool:
+    sequence, body, checksum = row[0], row[6], row[8]
     if zlib.crc32(body) != checksum:
         result.damaged.append((priority, sequence))
         return False
@@ -190,7 +179,7 @@ def _check_row(row: Row, priority: Priority, now: float, result: FetchResult) ->
 
 
 def _to_delivery(priority: Priority, row: Row) -> Delivery:
-    sequence, key, failures, identifier, kind, subject, body, replayed, _, _ = row
+    sequence, key, failures, identifier, kind, subject, body, replayed, _ = row
     return Delivery(
         priority=priority,
         sequence=sequence,

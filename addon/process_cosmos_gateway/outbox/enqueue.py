@@ -9,7 +9,7 @@ from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.store import Transaction
 
-from . import eviction, known_ids, overflow_queue
+from . import eviction, known_ids
 from .counters import DestinationSnapshot, add_to_backlog, add_to_counter
 from .model import Added, DropReason, Event, Limits, OutboxFullError
 from .quotas import refused_by_disk, share_per_destination, watermarks
@@ -112,58 +112,29 @@ def _urgent_event_error(
     encoded: EncodedEvent, receivers: Sequence[str], context: EnqueueContext
 ) -> OutboxFullError | None:
     """Return an error if a destination has no room for an urgent event that does not belong to an alert."""
+    share = share_per_destination(context.limits.quota[Priority.URGENT], len(context.destinations.kinds))
     for name in receivers:
-        if not has_room_for_urgent_event(context.destinations, name, len(encoded.body), context.limits):
+        waiting = context.destinations.backlog_bytes[name, Priority.URGENT]
+        if waiting and waiting + len(encoded.body) > share:
             return OutboxFullError(f"too many events are waiting for {name}", DropReason.QUOTA)
     return None
-
-
-def has_room_for_urgent_event(destinations: DestinationSnapshot, destination: str, size: int, limits: Limits) -> bool:
-    """Return whether an urgent event fits the queue of ``destination``; none may overtake the overflow queue."""
-    share = share_per_destination(limits.quota[Priority.URGENT], len(destinations.kinds))
-    waiting = destinations.backlog_bytes[destination, Priority.URGENT]
-    return destination not in destinations.overflowing and (not waiting or waiting + size <= share)
 
 
 def _enqueue(
     transaction: Transaction, priority: Priority, entries: Sequence[RoutedEvent], context: EnqueueContext
 ) -> None:
-    if priority is Priority.URGENT:
-        for encoded, receivers in entries:
-            _enqueue_urgent_event(transaction, encoded, receivers, context)
-        return
     destinations = context.destinations
     # Taken before the insert: a backlog that is kept may stay as large as it was, but must not grow.
     before = {name: destinations.backlog_bytes[name, priority] for name in destinations.kinds}
     insert_events(transaction, priority, entries, context.now, destinations)
-    share = share_per_destination(context.limits.quota[priority], len(destinations.kinds))
+    # An urgent event of an alert is never refused: it may also use the space kept for them beyond the quota.
+    quota = context.limits.quota[priority] + (context.limits.overflow_bytes if priority is Priority.URGENT else 0)
+    share = share_per_destination(quota, len(destinations.kinds))
     slots = {encoded.event.slot for encoded, _ in entries if encoded.event.slot is not None}
     for name, size in before.items():
         marks = watermarks(share, size, keeps=priority in context.limits.keeps_backlog)
         if destinations.backlog_bytes[name, priority] > marks.high:
-            eviction.reduce_backlog(transaction, name, marks, slots)
-
-
-def _enqueue_urgent_event(
-    transaction: Transaction, encoded: EncodedEvent, receivers: Sequence[str], context: EnqueueContext
-) -> None:
-    destinations = context.destinations
-    full = [
-        name
-        for name in receivers
-        if not has_room_for_urgent_event(destinations, name, len(encoded.body), context.limits)
-    ]
-    for name in full:
-        overflow_queue.append_event(
-            transaction, name, encoded.event, encoded.body, context.now, context.limits.overflow_bytes
-        )
-        destinations.overflowing.add(name)
-    waiting = [name for name in receivers if name not in full]
-    if waiting:
-        sequence = insert_events(transaction, Priority.URGENT, [(encoded, waiting)], context.now, destinations)
-        for name in full:
-            # The row serves all destinations; this one gets the event from its overflow queue, and would get it twice.
-            transaction.run("INSERT INTO outbox_skip VALUES (?, ?, ?)", name, Priority.URGENT, sequence)
+            eviction.reduce_backlog(transaction, name, priority, marks, slots)
 
 
 def insert_events(
@@ -197,7 +168,6 @@ def insert_events(
 
 def _row(encoded: EncodedEvent, now: float) -> Row:
     event, body = encoded.event, encoded.body
-    expires = None if event.expires_at is None else event.expires_at.timestamp()
     return (
         event.id,
         event.type,
@@ -208,13 +178,12 @@ def _row(encoded: EncodedEvent, now: float) -> Row:
         event.slot,
         0,
         int(now),  # SQLite stores the integer in 4 bytes, a fraction in 8
-        expires,
         zlib.crc32(body),
         body,
     )
 
 
-def withdraw_event(transaction: Transaction, event: Ulid, destination: str, limits: Limits) -> None:
+def withdraw_event(transaction: Transaction, event: Ulid, destination: str) -> None:
     """Delete an urgent event for ``destination`` only, and its id; if it is being sent, it may still arrive."""
     statements = STATEMENTS[Priority.URGENT]
     is_known = bool(transaction.rows("SELECT 1 FROM outbox_destination WHERE name = ?", destination))
@@ -224,6 +193,4 @@ def withdraw_event(transaction: Transaction, event: Ulid, destination: str, limi
         add_to_counter(transaction, Priority.URGENT, -1)
         if is_known:
             add_to_backlog(transaction, destination, Priority.URGENT, -1, -size)
-    overflow_queue.delete_rows(transaction, "id = ? AND destination = ?", event, destination)
     known_ids.forget_id(transaction, event)
-    overflow_queue.move_to_queue(transaction, destination, limits)

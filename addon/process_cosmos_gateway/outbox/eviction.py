@@ -1,4 +1,4 @@
-"""Eviction of pending changes from a full share, and dropping of pending events in general."""
+"""Eviction of pending events from a full share, and dropping of pending events in general."""
 
 from collections.abc import Collection, Sequence
 
@@ -16,19 +16,24 @@ type SizedRow = tuple[int, int]
 _ROWS_PER_STEP = 500
 
 
-def reduce_backlog(transaction: Transaction, destination: str, marks: Watermarks, slots: Collection[str]) -> None:
-    """Drop pending changes of ``destination`` until its backlog is within ``marks``.
+def reduce_backlog(
+    transaction: Transaction, destination: str, priority: Priority, marks: Watermarks, slots: Collection[str]
+) -> None:
+    """Drop pending events of ``destination`` until its backlog is within ``marks``.
 
-    Superseded changes are dropped first: those of ``slots``, then those among the oldest 500; then the oldest.
+    Superseded events are dropped first: those of ``slots``, then changes among the oldest 500; then the oldest changes.
+    Urgent events that are not superseded stay.
     """
-    statements = STATEMENTS[Priority.CHANGE]
+    statements = STATEMENTS[priority]
 
     def size() -> int:
-        return read_backlog(transaction, destination, Priority.CHANGE)[1]
+        return read_backlog(transaction, destination, priority)[1]
 
     for slot in slots:
         older = transaction.rows(statements.older_of_slot, destination=destination, slot=slot)
-        drop_events(transaction, destination, Priority.CHANGE, older, DropReason.SUPERSEDED)
+        drop_events(transaction, destination, priority, older, DropReason.SUPERSEDED)
+    if priority is Priority.URGENT:
+        return
     if size() > marks.high:
         # Only among the oldest: urgent events wait while the one writer would search the whole backlog.
         some = transaction.rows(statements.superseded_among_oldest, destination=destination, limit=_ROWS_PER_STEP)

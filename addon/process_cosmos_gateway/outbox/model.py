@@ -20,10 +20,10 @@ class Event:
     """An urgent event or a change, before it is accepted.
 
     Events of the same ``key`` (order_keys.py) and priority are delivered in order. ``only``: the single destination
-    (None: every subscriber of ``kind``). ``data``: any value orjson can encode. ``slot``: device and property of a
-    value; when the quota is exceeded, a newer value of the same slot supersedes an older one (None: never).
-    ``expires_at``: the event is not sent at or after this time. ``is_own``: the gateway generated ``id``; any other id
-    is an opaque key.
+    (None: every subscriber of ``kind``). ``data``: any value orjson can encode. ``slot``: the alert, or
+    device and property of a value; when the quota is exceeded, a newer event of the same slot supersedes an older one
+    (None: never).
+    ``is_own``: the gateway generated ``id``; any other id is an opaque key.
     """
 
     id: Ulid
@@ -36,7 +36,6 @@ class Event:
     data: Any
     only: str | None = None
     slot: str | None = None
-    expires_at: datetime | None = None
     is_own: bool = False
 
     def encode(self, site: Ulid) -> bytes:
@@ -59,13 +58,12 @@ class DropReason(StrEnum):
     """The reason why an event or a reading is never sent to a destination.
 
     ``quota``: the destination's share was full; ``superseded``: by a newer event of the same slot or alert;
-    ``expired``: its expiry time passed; ``disk``: the disk was almost full; ``damaged``: the stored row does not match
+    ``disk``: the disk was almost full; ``damaged``: the stored row does not match
     its checksum; ``volume``: withheld by the daily budget.
     """
 
     QUOTA = "quota"
     SUPERSEDED = "superseded"
-    EXPIRED = "expired"
     DISK = "disk"
     DAMAGED = "damaged"
     VOLUME = "volume"
@@ -181,7 +179,7 @@ class Limits:
 
     ``quota``: bytes of events per priority, divided equally among the destinations; a priority that is not given
     follows the free disk space. ``keeps_backlog``: priorities whose backlog is not cut when its share shrinks.
-    ``overflow_bytes``: size of the overflow queue; beyond it only the newest event of each alert stays.
+    ``overflow_bytes``: more bytes for urgent events of alerts; beyond them only the newest event of each alert stays.
     ``id_bytes``: size of the table of known ids. ``unsettled``: events that may have failed at a destination before it
     is sent no others. ``strikes``: failures, with a delivery of another event in between, after which an event is
     rejected as poison. ``longest_backoff``: seconds.

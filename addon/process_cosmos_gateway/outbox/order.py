@@ -35,11 +35,6 @@ def sendable(candidates: Iterable[Candidate], backing_off: Collection[int]) -> I
         yield candidate
 
 
-def backoff_seconds(failures: int, longest: float) -> float:
-    """Return the delay in seconds before the retry after the ``failures``-th failure: 1, 2, 4, … ``longest``."""
-    return float(min(longest, 2 ** min(failures - 1, 32)))
-
-
 GUARANTEED: Mapping[Priority, float] = {Priority.READING: 0.12, Priority.CHANGE: 0.24}
 """Minimum shares of the link: above the promised tenth and fifth, because the first 64 KiB are not counted."""
 

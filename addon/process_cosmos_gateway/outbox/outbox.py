@@ -8,13 +8,14 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 
+from process_cosmos_gateway.backoff import exponential_delay
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority, RejectedEvent
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Store, Transaction
 
-from . import counters, enqueue, eviction, overflow_queue, reading_batches, rejected, series, settlement, subscriptions
+from . import counters, enqueue, eviction, reading_batches, rejected, series, settlement, subscriptions
 from .depths import read_depths
 from .dequeue import Busy, FetchRequest, FetchResult, fetch_deliveries
 from .enqueue import EncodedEvent, EnqueueContext
@@ -33,7 +34,7 @@ from .model import (
     OutboxFullError,
     OutgoingReading,
 )
-from .order import add_sent_bytes, backoff_seconds
+from .order import add_sent_bytes
 from .quotas import Backlogs, current_quotas
 
 type OnSettled = Callable[[Transaction, str, Delivery, DeliveryResult], None]
@@ -160,17 +161,13 @@ class Outbox:
             return replace(context, destinations=counters.DestinationSnapshot.read(transaction))
         return context
 
-    def _limits_now(self, transaction: Transaction) -> Limits:
-        """Return the limits, with quotas that are not fixed computed from the free disk space."""
-        return self._limits_with(self._store.writable(transaction), counters.read_backlogs(transaction))
-
     def _limits_with(self, free: int, backlogs: Backlogs) -> Limits:
         quota, keeps_backlog = current_quotas(free, self._store.space.reserve, backlogs, self._limits.quota)
         return replace(self._limits, quota=quota, keeps_backlog=keeps_backlog)
 
     def withdraw(self, transaction: Transaction, event: Ulid, destination: str) -> None:
         """Delete an urgent event for ``destination`` only; if it is being sent, it may still arrive."""
-        enqueue.withdraw_event(transaction, event, destination, self._limits_now(transaction))
+        enqueue.withdraw_event(transaction, event, destination)
         transaction.after_commit(self._wake_all)
 
     def is_reachable(self, transaction: Transaction, destination: str) -> bool:
@@ -253,7 +250,7 @@ class Outbox:
         priorities: Collection[Priority] = tuple(Priority),
         busy: Busy = (),
     ) -> Sequence[Delivery]:
-        """Return at most ``limit`` events to send now, in order per key, without those held back or expired.
+        """Return at most ``limit`` events to send now, in order per key, without those held back.
 
         Urgent events come first, apart from the guaranteed shares of the others. The same events are returned again
         until they are settled. ``priorities``: return only these. ``busy``: priorities and keys of which an event is
@@ -268,7 +265,6 @@ class Outbox:
         while (result := await self._fetch(request)).needs_write or result.is_incomplete:
             if result.needs_write:
                 await self._store.write(partial(self._apply_writes, destination=destination, result=result))
-            request = replace(request, now=self._clock.now().timestamp())
         if not busy and len(priorities) == len(Priority) and sum(map(bool, result.waiting.values())) == 1:
             self._sent.pop(destination, None)
         deliveries = result.compose(self._sent.get(destination, {}), limit)
@@ -290,25 +286,19 @@ class Outbox:
         return () if result.needs_write else result.compose(self._sent.get(destination, {}), limit)
 
     def _request(self, destination: str, limit: int) -> FetchRequest:
-        now = self._clock.now().timestamp()
         return FetchRequest(
             destination=destination,
             limit=limit,
             limits=self._limits,
-            now=now,
             site=self._store.site,
             key_ranges=self._key_ranges.setdefault(destination, KeyRanges()),
         )
 
     async def _fetch(self, request: FetchRequest) -> FetchResult:
-        return await self._store.read(
-            lambda transaction: fetch_deliveries(transaction, replace(request, limits=self._limits_now(transaction)))
-        )
+        return await self._store.read(partial(fetch_deliveries, request=request))
 
     def _apply_writes(self, transaction: Transaction, destination: str, result: FetchResult) -> None:
-        """Drop expired events, quarantine damaged ones, move events from the overflow queue, create a reading batch."""
-        for priority, sequence in result.expired:
-            eviction.drop_for_all_destinations(transaction, priority, [sequence], DropReason.EXPIRED)
+        """Quarantine damaged events, create a reading batch."""
         for priority, sequence in result.damaged:
             # The row may be gone: another destination may have found the same damage.
             for row in transaction.rows(f"SELECT * FROM outbox_{priority} WHERE sequence = ?", sequence):  # noqa: S608 - an enum value
@@ -317,8 +307,6 @@ class Outbox:
                     reading_batches.drop_damaged_reading(transaction, sequence)
                 else:
                     eviction.drop_for_all_destinations(transaction, priority, [sequence], DropReason.DAMAGED)
-        overflow_queue.drop_expired(transaction, result.now)
-        overflow_queue.move_to_queue(transaction, destination, self._limits_now(transaction))
         reading_batches.create_batch(transaction, destination, self._ulid_fn)
 
     async def settle(
@@ -332,9 +320,7 @@ class Outbox:
 
         def change(transaction: Transaction) -> Sequence[tuple[Delivery, DeliveryResult]]:
             now = self._clock.now().timestamp()
-            applied = settlement.settle_deliveries(
-                transaction, destination, results, self._limits_now(transaction), now
-            )
+            applied = settlement.settle_deliveries(transaction, destination, results, self._limits, now)
             for on_settled, _, _ in self._callbacks:
                 for delivery, result in applied:
                     on_settled(transaction, destination, delivery, result)
@@ -353,7 +339,7 @@ class Outbox:
         sent = dict.fromkeys(Priority, 0)
         for delivery, result in applied:
             if isinstance(result, Failed):
-                pause = backoff_seconds(delivery.attempts + 1, self._limits.longest_backoff)
+                pause = exponential_delay(delivery.attempts + 1, 1, self._limits.longest_backoff)
                 backing_off[delivery.priority, delivery.sequence] = self._clock.monotonic() + pause
                 continue
             backing_off.pop((delivery.priority, delivery.sequence), None)

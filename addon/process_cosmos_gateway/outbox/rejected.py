@@ -63,8 +63,8 @@ def requeue(transaction: Transaction, numbers: Collection[int] | None, now: floa
         for number, destination, was, identifier, kind_of, kind, subject, key, rejected_body in rows:
             priority = Priority.URGENT if was == Priority.URGENT else Priority.CHANGE
             body = _mark_replayed(rejected_body)
-            # Without a slot and an expiry time: no newer value supersedes an event that a person has asked for.
-            values = (identifier, kind_of, kind, subject, key, destination, None, 1, now, None, zlib.crc32(body), body)
+            # Without a slot: no newer value supersedes an event that a person has asked for.
+            values = (identifier, kind_of, kind, subject, key, destination, None, 1, now, zlib.crc32(body), body)
             transaction.run(STATEMENTS[priority].insert + f"({', '.join('?' * len(values))})", *values)
             add_to_counter(transaction, priority, 1)
             add_to_backlog(transaction, destination, priority, 1, len(body))

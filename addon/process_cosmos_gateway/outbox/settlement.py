@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.store import Transaction
 
-from . import overflow_queue, reading_batches
+from . import reading_batches
 from .counters import add_to_backlog, add_to_counter, json_array
 from .model import Delivered, Delivery, DeliveryResult, Failed, Limits, Rejected
 from .statements import STATEMENTS
@@ -54,8 +54,6 @@ def settle_deliveries(
         elif priority_results:
             settled += _settle_each(transaction, priority, priority_results, progress)
     settled += _settle_reading_batches(transaction, results, progress)
-    overflow_queue.drop_expired(transaction, now)
-    overflow_queue.move_to_queue(transaction, destination, limits)
     return settled
 
 

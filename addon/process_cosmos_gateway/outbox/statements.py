@@ -49,14 +49,14 @@ class Statements:
 
     ``<priority>``: its name. ``<wanted>``: the destination receives the event. ``<pending>``: the event waits for the
     destination. ``<untried>``: pending events that have not failed, with ``:begin`` <= sequence < ``:end``.
-    ``<skipped>``: the event is no longer, or not from this queue, sent to the destination. ``<settled>``: the event
+    ``<skipped>``: the event is no longer sent to the destination. ``<settled>``: the event
     waits for no destination. Ahead of the cursor an event is pending unless it is in ``outbox_skip``, behind it
     only if it is in ``outbox_exception``.
     """
 
     insert: str = """
 INSERT INTO outbox_<priority>
-  (id, type, kind, subject, key, only_for, slot, replayed, accepted_at, expires_at, checksum, body) VALUES """
+  (id, type, kind, subject, key, only_for, slot, replayed, accepted_at, checksum, body) VALUES """
 
     skip_unwanted: str = """
 UPDATE outbox_cursor SET sequence = :last
@@ -72,14 +72,14 @@ INSERT INTO outbox_cursor VALUES
     begin_at_start: str = "INSERT OR IGNORE INTO outbox_cursor VALUES (?, '<priority>', 0)"
 
     failed: str = """
-SELECT sequence, key, failures, id, type, subject, body, replayed, expires_at, checksum
+SELECT sequence, key, failures, id, type, subject, body, replayed, checksum
 FROM outbox_exception JOIN outbox_<priority> USING (sequence)
 WHERE destination = :destination AND priority = '<priority>' AND failures > 0
   AND key NOT IN (SELECT value FROM json_each(:busy))
 ORDER BY sequence LIMIT :limit"""
 
     after_cursor: str = """
-SELECT sequence, key, 0, id, type, subject, body, replayed, expires_at, checksum FROM outbox_<priority> AS queue
+SELECT sequence, key, 0, id, type, subject, body, replayed, checksum FROM outbox_<priority> AS queue
 WHERE sequence > :cursor AND <wanted> AND NOT <skipped> ORDER BY sequence LIMIT :limit"""
 
     exception_and_newest: str = """
@@ -88,7 +88,7 @@ SELECT
   ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'outbox_<priority>'), 0)"""
 
     unblocked: str = """
-SELECT sequence, key, 0, id, type, subject, body, replayed, expires_at, checksum <untried>
+SELECT sequence, key, 0, id, type, subject, body, replayed, checksum <untried>
 WHERE key NOT IN (SELECT value FROM json_each(:blocked)) ORDER BY sequence LIMIT :limit"""
 
     untried_keys: str = "SELECT DISTINCT key <untried>"

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.store import Transaction
 
-from . import overflow_queue, reading_batches
+from . import reading_batches
 from .counters import add_to_counter
 from .statements import STATEMENTS
 
@@ -52,7 +52,6 @@ def unsubscribe(transaction: Transaction, name: str) -> None:
     for table in ("kind", "cursor", "exception", "skip", "backlog", "reading_batch"):
         transaction.run(f"DELETE FROM outbox_{table} WHERE destination = ?", name)  # noqa: S608 - the names above
     add_to_counter(transaction, "rejected", -transaction.run("DELETE FROM outbox_rejected WHERE destination = ?", name))
-    overflow_queue.delete_rows(transaction, "destination = ?", name)
     _delete_settled(transaction)
 
 

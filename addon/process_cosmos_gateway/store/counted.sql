@@ -2,7 +2,7 @@
 -- the number, whether it is exact (else an upper bound), and the table it comes from, which must have been read completely.
 
 SELECT 'outbox_' || name, max(value, ifnull((SELECT max(events) FROM outbox_backlog WHERE priority = name), 0)),
-  1, 'outbox_counter' FROM outbox_counter WHERE name IN ('urgent', 'change', 'reading', 'overflow', 'rejected', 'id')
+  1, 'outbox_counter' FROM outbox_counter WHERE name IN ('urgent', 'change', 'reading', 'rejected', 'id')
 UNION ALL
 -- A numeric reading is counted as 48 bytes, a string as more.
 SELECT 'device_reading', CAST(total(bytes) / 48 AS INTEGER), 0, 'device_property' FROM device_property

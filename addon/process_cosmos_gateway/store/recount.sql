@@ -19,8 +19,6 @@ UPDATE outbox_counter SET value = max(value, 1 + ifnull((SELECT max(generation) 
   WHERE name = 'id_generation';
 INSERT OR IGNORE INTO outbox_id_sweep VALUES (1, '');
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_rejected) WHERE name = 'rejected';
-UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_overflow) WHERE name = 'overflow';
-UPDATE outbox_counter SET value = (SELECT coalesce(sum(length(body)), 0) FROM outbox_overflow) WHERE name = 'overflow_bytes';
 INSERT OR REPLACE INTO outbox_backlog SELECT destination, priority, 0, 0 FROM outbox_cursor;
 UPDATE outbox_backlog SET (events, bytes) = (
   SELECT count(*), coalesce(sum(length(body)), 0) FROM (

@@ -18,15 +18,16 @@ CREATE TABLE quarantine (
 CREATE TABLE outbox_urgent (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
   id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
-  only_for TEXT, slot TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL, expires_at REAL,
+  only_for TEXT, slot TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL,
   checksum INTEGER NOT NULL, body BLOB NOT NULL
 ) STRICT;
 CREATE INDEX outbox_urgent_only ON outbox_urgent (id) WHERE only_for IS NOT NULL;
+CREATE INDEX outbox_urgent_slot ON outbox_urgent (slot, sequence) WHERE slot IS NOT NULL;
 
 CREATE TABLE outbox_change (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
   id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
-  only_for TEXT, slot TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL, expires_at REAL,
+  only_for TEXT, slot TEXT, replayed INTEGER NOT NULL DEFAULT 0, accepted_at REAL NOT NULL,
   checksum INTEGER NOT NULL, body BLOB NOT NULL
 ) STRICT;
 CREATE INDEX outbox_change_slot ON outbox_change (slot, sequence) WHERE slot IS NOT NULL;
@@ -52,19 +53,6 @@ CREATE TABLE outbox_reading_batch (
 
 -- The id of the newest reading batch; the next id is greater, even if the clock goes back.
 CREATE TABLE outbox_last_reading_batch (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL) STRICT;
-
--- Urgent events beyond a destination's quota; they move to the queue in this order once there is space.
--- asked: the event is for this destination only.
-CREATE TABLE outbox_overflow (
-  number INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL,
-  id TEXT NOT NULL, type TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, key TEXT NOT NULL,
-  asked INTEGER NOT NULL, accepted_at REAL NOT NULL, expires_at REAL, checksum INTEGER NOT NULL,
-  body BLOB NOT NULL
-) STRICT;
-CREATE INDEX outbox_overflow_destination ON outbox_overflow (destination, number);
-CREATE INDEX outbox_overflow_key ON outbox_overflow (destination, key, asked);
-CREATE INDEX outbox_overflow_id ON outbox_overflow (id);
-CREATE INDEX outbox_overflow_expiry ON outbox_overflow (expires_at) WHERE expires_at IS NOT NULL;
 
 -- Accepted ids, kept after delivery to recognise repeats. hash: 8 bytes of a hash of the content.
 -- generation: the group of arrivals the id belongs to; the oldest generation is deleted first, whatever the ids.
@@ -93,13 +81,13 @@ CREATE TABLE outbox_exception (
   PRIMARY KEY (destination, priority, sequence)
 ) STRICT, WITHOUT ROWID;
 
--- Behind the cursor, and given up for this destination or moved to its overflow queue; other destinations may still wait.
+-- Behind the cursor, and given up for this destination; other destinations may still wait.
 CREATE TABLE outbox_skip (
   destination TEXT NOT NULL, priority TEXT NOT NULL, sequence INTEGER NOT NULL,
   PRIMARY KEY (destination, priority, sequence)
 ) STRICT, WITHOUT ROWID;
 
--- Waiting events per destination, without the overflow queue. Updated with each change: counting a million rows takes a second.
+-- Waiting events per destination. Updated with each change: counting a million rows takes a second.
 CREATE TABLE outbox_backlog (
   destination TEXT NOT NULL, priority TEXT NOT NULL, events INTEGER NOT NULL, bytes INTEGER NOT NULL,
   PRIMARY KEY (destination, priority)
@@ -122,7 +110,7 @@ CREATE TABLE outbox_rejected (
 -- own_id_ms: the timestamp of the newest event id this gateway has made.
 CREATE TABLE outbox_counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
 INSERT INTO outbox_counter (name) VALUES
-  ('urgent'), ('change'), ('reading'), ('overflow'), ('overflow_bytes'), ('id'), ('rejected'), ('conflict'), ('forgotten'),
+  ('urgent'), ('change'), ('reading'), ('id'), ('rejected'), ('conflict'), ('forgotten'),
   ('id_generation_size'), ('id_oldest'), ('own_id_ms');
 INSERT INTO outbox_counter VALUES ('id_generation', 1);
 

@@ -96,14 +96,14 @@ async def test_drops_are_shown_with_priority_reason_and_count(harness: StatusHar
     def drop(transaction: Transaction) -> None:
         harness.outbox.count_drop(transaction, Priority.READING, DropReason.VOLUME, 7)
         harness.outbox.count_drop(transaction, Priority.READING, DropReason.DISK, 2)
-        harness.outbox.count_drop(transaction, Priority.CHANGE, DropReason.EXPIRED, 1)
+        harness.outbox.count_drop(transaction, Priority.CHANGE, DropReason.SUPERSEDED, 1)
 
     assert (await harness.reader.read()).drops == ()
     await harness.store.write(drop)
     status = await harness.reader.read()
     assert status.dropped == 10
     assert status.drops == (
-        Drop(priority=Priority.CHANGE, reason="expired", count=1),
+        Drop(priority=Priority.CHANGE, reason="superseded", count=1),
         Drop(priority=Priority.READING, reason="disk", count=2),
         Drop(priority=Priority.READING, reason="volume", count=7),
     )

@@ -6,7 +6,6 @@ import orjson
 import pytest
 
 from process_cosmos_gateway.contract.devices import Device, Property, PropertyKind, Value
-from process_cosmos_gateway.devices.mqtt.broker_reconnect import next_delay
 from process_cosmos_gateway.devices.things.twin import is_transition, newest_reading, write_problem
 from process_cosmos_gateway.devices.things.values import (
     MAX_BYTES,
@@ -143,10 +142,3 @@ def test_a_write_must_fit_its_property(kind: PropertyKind, value: Value, fits: b
 def test_only_whole_numbers_are_written_to_an_integer(value: float, fits: bool) -> None:  # noqa: FBT001 - a table
     described = Property(name="x", title="X", kind=NUMBER, integer=True)
     assert (write_problem(Device(id="d", title="D", properties=(described,)), "x", value) is None) is fits
-
-
-def test_reconnects_back_off_up_to_half_a_minute() -> None:
-    delays = [next_delay(failures, 1.0) for failures in range(30)]
-    assert delays == sorted(delays)
-    assert (delays[0], delays[-1]) == (0.1, 30.0)
-    assert next_delay(29, 0.0) == 15.0

@@ -71,7 +71,6 @@ def test_a_fetch_reads_a_bounded_part_of_the_queue_and_no_part_twice() -> None:
         destination="hook",
         limit=5,
         limits=Limits(quota=dict.fromkeys(Priority, MB)),
-        now=0.0,
         site=Ulid("0" * 26),
         priorities=[Priority.URGENT],
         busy=[(Priority.URGENT, "a")],

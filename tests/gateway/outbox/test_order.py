@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.outbox import Failed, Outbox
-from process_cosmos_gateway.outbox.order import Candidate, backoff_seconds, sendable
+from process_cosmos_gateway.outbox.order import Candidate, sendable
 from process_cosmos_gateway.store import Store
 
 from .parts import ALL, accept, enqueue_readings, event, names
@@ -28,10 +28,6 @@ def test_no_event_overtakes_a_failed_event_of_its_key(events: list[tuple[str, in
             expected.append(candidate)
         failed_before[candidate.key] |= candidate.failures > 0
     assert sent == expected
-
-
-def test_backoff_doubles_up_to_its_limit() -> None:
-    assert [backoff_seconds(failures, 300) for failures in (1, 2, 3, 9, 10, 100)] == [1, 2, 4, 256, 300, 300]
 
 
 async def test_prefetch_returns_the_events_after_those_in_flight(outbox: Outbox, store: Store) -> None:

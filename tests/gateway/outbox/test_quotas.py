@@ -1,6 +1,5 @@
-"""Quotas: eviction, the overflow queue, refusals and expiry; and the shares of the link."""
+"""Quotas: eviction, alerts beyond their quota, and refusals; and the shares of the link."""
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -59,7 +58,7 @@ async def test_superseded_changes_are_dropped_before_the_oldest(store: Store, cl
     assert depths.drops == {(CHANGE, DropReason.SUPERSEDED): 100 - len(left)}
 
 
-async def test_overflowing_events_are_sent_in_order_once_there_is_room(store: Store, clock: HandClock) -> None:
+async def test_alerts_beyond_their_share_are_neither_refused_nor_reordered(store: Store, clock: HandClock) -> None:
     outbox = Outbox(store, clock, limits(urgent=2_000))
     await outbox.register("cloud", ALL)
     await outbox.register("quick", ALL)
@@ -72,17 +71,18 @@ async def test_overflowing_events_are_sent_in_order_once_there_is_room(store: St
     assert (await outbox.depths()).waiting == Waiting()
 
 
-async def test_a_full_overflow_queue_keeps_the_newest_event_of_an_alert(store: Store, clock: HandClock) -> None:
+async def test_far_beyond_the_share_only_the_newest_event_of_an_alert_stays(store: Store, clock: HandClock) -> None:
     outbox = Outbox(store, clock, limits(urgent=600, overflow=600))
     await outbox.register("cloud", ALL)
-    await accept(outbox, *(event(f"a{number}", key="one") for number in range(10)))
+    await accept(outbox, *(event(f"a{number}", key="one", slot="one") for number in range(10)))
+    await accept(outbox, event("other", key="two", slot="two"), event("request", key="one", slot="one/request"))
     depths = await outbox.depths()
     received = await drain(outbox, "cloud")
-    assert received[-1] == "a9"
-    assert depths.drops == {(URGENT, DropReason.SUPERSEDED): 10 - len(received)}
+    assert received[-3:] == ["a9", "other", "request"]
+    assert depths.drops == {(URGENT, DropReason.SUPERSEDED): 12 - len(received)}
 
 
-async def test_an_event_withdrawn_from_the_overflow_queue_is_not_sent(store: Store, clock: HandClock) -> None:
+async def test_an_event_withdrawn_beyond_the_share_is_not_sent(store: Store, clock: HandClock) -> None:
     outbox = Outbox(store, clock, limits(urgent=300))
     await outbox.register("cloud", ALL)
     overflowing = event("overflowing", only="cloud")
@@ -129,53 +129,6 @@ async def test_a_full_disk_drops_a_change_with_its_reason_and_without_its_id(tmp
     assert (await outbox.depths()).drops == {(CHANGE, DropReason.DISK): 1, (READING, DropReason.DISK): 1}
     assert await outbox.last_own_id_ms() is None
     await store.close()
-
-
-async def test_an_event_in_the_overflow_queue_expires_at_its_own_time(store: Store, clock: HandClock) -> None:
-    outbox = Outbox(store, clock, limits(urgent=300))
-    await outbox.register("cloud", ALL)
-    soon = clock.now() + timedelta(seconds=10)
-    await accept(outbox, event("first"), event("late", expires_at=soon), event("good"))
-    clock.advance(10)
-    [first] = await outbox.deliveries("cloud", 10)
-    depths = await outbox.depths()
-    assert (names([first]), depths.waiting.urgent) == (["first"], 2)
-    assert depths.drops == {(URGENT, DropReason.EXPIRED): 1}
-    assert await drain(outbox, "cloud") == ["first", "good"]
-    assert (await outbox.depths()).drops == {(URGENT, DropReason.EXPIRED): 1}
-
-
-async def test_overflowing_events_are_sent_when_all_before_them_expire_or_are_damaged(
-    store: Store, clock: HandClock
-) -> None:
-    outbox = Outbox(store, clock, limits(urgent=300))
-    await outbox.register("cloud", ALL)
-    soon = clock.now() + timedelta(seconds=10)
-    await accept(outbox, event("late", expires_at=soon), event("overflowing"), event("behind"))
-    clock.advance(10)
-    assert names(await outbox.deliveries("cloud", 10)) == ["overflowing"]
-    await store.write(lambda transaction: transaction.run("UPDATE outbox_urgent SET body = CAST('{' AS BLOB)"))
-    assert await drain(outbox, "cloud") == ["behind"]
-
-
-async def test_the_overflow_queue_drops_expired_events_before_superseded_ones(store: Store, clock: HandClock) -> None:
-    outbox = Outbox(store, clock, limits(urgent=300, overflow=600))
-    await outbox.register("cloud", ALL)
-    soon = clock.now() + timedelta(seconds=10)
-    await accept(outbox, event("first"), event("late", expires_at=soon), event("a1"))
-    clock.advance(10)
-    await accept(outbox, event("a2"))
-    assert (await outbox.depths()).drops == {(URGENT, DropReason.EXPIRED): 1}
-    assert await drain(outbox, "cloud") == ["first", "a1", "a2"]
-
-
-async def test_expired_events_are_never_sent_but_counted(outbox: Outbox, clock: HandClock) -> None:
-    await outbox.register("cloud", ALL)
-    soon = clock.now() + timedelta(seconds=10)
-    await accept(outbox, event("late", expires_at=soon), event("good"))
-    clock.advance(10)
-    assert await drain(outbox, "cloud") == ["good"]
-    assert (await outbox.depths()).drops == {(URGENT, DropReason.EXPIRED): 1}
 
 
 async def test_a_damaged_event_is_quarantined_and_never_sent(store: Store, outbox: Outbox) -> None:

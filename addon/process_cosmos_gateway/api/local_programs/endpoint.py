@@ -229,7 +229,7 @@ def _event(publish: Publish) -> Event:
         key=program_key(publish.subject),
         time=publish.time,
         data=publish.data,
-        slot=None if publish.slot is None else _SLOTS + publish.slot,
+        slot=None if publish.slot is None or publish.urgent else _SLOTS + publish.slot,
     )
 
 

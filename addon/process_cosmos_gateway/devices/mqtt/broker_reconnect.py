@@ -6,6 +6,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from process_cosmos_gateway.backoff import exponential_delay
 from process_cosmos_gateway.devices.options import BrokerOptions
 from process_cosmos_gateway.errors import StoreError
 
@@ -22,12 +23,6 @@ _STABLE_AFTER = 5.0
 _CONFLICT_SECONDS = 60.0
 _CONFLICT_LASTS = 300.0
 _MAX_LOGGED_REASONS = 100
-
-
-def next_delay(failures: int, jitter: float) -> float:
-    """Return the seconds to wait after ``failures`` failures in a row; ``jitter`` (0 to 1) spreads many gateways."""
-    longest = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(failures, 16))
-    return float(longest * (0.5 + jitter / 2))
 
 
 class BrokerConnector:
@@ -86,7 +81,8 @@ class BrokerConnector:
                 reason, failures = codes.IDENTITY_CONFLICT, 16
             self._log_reason(reason)
             self._on_lost(reason)
-            await asyncio.sleep(next_delay(failures, random.random()))  # noqa: S311 - no secret
+            jitter = random.random()  # noqa: S311 - no secret
+            await asyncio.sleep(exponential_delay(failures + 1, _FIRST_DELAY, _LONGEST_DELAY, jitter))
 
     def _log_reason(self, reason: str) -> None:
         """Log a reason once in an outage, and each kind of protocol error once in a lifetime."""

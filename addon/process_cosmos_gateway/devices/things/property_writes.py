@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from process_cosmos_gateway.backoff import exponential_delay
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.devices import Value
 from process_cosmos_gateway.contract.errors import Code
@@ -23,16 +24,14 @@ _LOGGER = logging.getLogger(__name__)
 _MIN_SECONDS = 1.0
 _MAX_SECONDS = 7 * 24 * 3600.0
 _MAX_WAIT_SECONDS = 1.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+"""Seconds between two messages of a write."""
+
 _CONFIRMATION_SECONDS = 1.0
 """Seconds to wait for the broker's confirmation or denial of a write, which has been sent already."""
 
 type Confirmation = asyncio.Future[Any]
 """A future that ends once the broker has confirmed a message, or with ``MqttError``."""
-
-
-def pause_after(attempts: int) -> float:
-    """Return the seconds between a write's ``attempts``-th message and the next one: 1, 2, 4, … at most 60."""
-    return min(60.0, 2.0 ** (attempts - 1))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,7 +66,7 @@ class PropertyWrites:
             # If the wall clock was set back, a write still expires after its own duration at the latest.
             left = min(write.expires_at - wall, write.expires_at - write.written_at)
             self._pending[write.device, write.name] = _UnconfirmedWrite(
-                value=write.value, expires=now + left, next_try=now + pause_after(1)
+                value=write.value, expires=now + left, next_try=now + _FIRST_PAUSE
             )
 
     async def submit(self, device: str, name: str, value: Value, expires_in: float, reported: Value | None) -> bool:
@@ -83,7 +82,7 @@ class PropertyWrites:
             return False
         seconds = min(max(expires_in, _MIN_SECONDS), _MAX_SECONDS)
         wall, now = self._clock.now().timestamp(), self._clock.monotonic()
-        pending = _UnconfirmedWrite(value=value, expires=now + seconds, next_try=now + pause_after(1))
+        pending = _UnconfirmedWrite(value=value, expires=now + seconds, next_try=now + _FIRST_PAUSE)
         sent.add_done_callback(partial(self._note_denied, pending))
         # With another write in progress the device may leave this value any moment: then this one must replace it.
         if reported == value and (device, name) not in self._pending:
@@ -179,4 +178,4 @@ class PropertyWrites:
                     sent.add_done_callback(partial(self._note_denied, pending))
                     self._counts["writes_repeated"] += 1
                     pending.attempts += 1
-                pending.next_try = now + pause_after(pending.attempts)
+                pending.next_try = now + exponential_delay(pending.attempts, _FIRST_PAUSE, _LONGEST_PAUSE)
