@@ -1,7 +1,6 @@
 """``idle``: what a connected gateway with nothing to do takes."""
 
 import asyncio
-import getpass
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -9,15 +8,15 @@ from pathlib import Path
 
 from process_cosmos_gateway.contract.destinations import SetWebhook
 from process_cosmos_gateway.contract.pairing import parse_line
+from process_cosmos_testbed.broker import Broker, running_broker
 from process_cosmos_testbed.fake_home_assistant import FakeHomeAssistant
 from process_cosmos_testbed.ledger import Ledger
-from process_cosmos_testbed.processes import ManagedProcess, accepts, free_ports, run_once, until
+from process_cosmos_testbed.processes import free_ports, run_once, until
 
 from .bare import GATEWAY, bare_mb
 from .bench import BIN, Bench, Benchmark
 from .figures import Outcome, at_most
 from .load import copied
-from .peer_mosquitto import PROGRAM
 from .stand import Stand, enrolled, resident_mb, standing
 
 _LIMITS = {"rss_mb": 54.0, "cpu_percent": 0.5, "wakeups_per_s": 4.0}
@@ -27,7 +26,7 @@ _SETTLING_SECONDS, _SECONDS = 15, 60
 async def run(bench: Bench) -> Outcome:
     """Connect a broker, a Home Assistant and two destinations, let nothing happen, and read the kernel's counters."""
     folder = copied(await enrolled(bench, 0), bench.folder("idle"))
-    async with _broker(folder) as options, standing(folder, options) as stand, _home(stand):
+    async with running_broker(folder) as broker, standing(folder, _options(broker)) as stand, _home(stand):
         await asyncio.sleep(bench.size(_SETTLING_SECONDS, 1))
         seconds, pid = bench.size(_SECONDS, 3), stand.gateway.pid
         cpu_before, wakeups_before = _cpu_seconds(pid), _wakeups(pid)
@@ -41,18 +40,9 @@ async def run(bench: Bench) -> Outcome:
     return Outcome(figures=figures, limits=_LIMITS, peers={"bare": {"rss_mb": await bare_mb(bench, GATEWAY)}})
 
 
-@asynccontextmanager
-async def _broker(folder: Path) -> AsyncIterator[str]:
-    """Run Mosquitto inside the block; give the options with which the gateway connects to it."""
-    broker, [port] = ManagedProcess("broker", folder), free_ports(1)
-    configuration = folder / "mosquitto.conf"
-    configuration.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nuser {getpass.getuser()}\n")
-    await broker.start(str(PROGRAM), "-c", configuration)
-    try:
-        await broker.until(lambda: accepts(port), "an open port")
-        yield f'mqtt_host = "127.0.0.1"\nmqtt_port = {port}\n'
-    finally:
-        await broker.stop()
+def _options(broker: Broker) -> str:
+    """Return the options with which the gateway connects to ``broker``."""
+    return f'mqtt_host = "127.0.0.1"\nmqtt_port = {broker.port}\n'
 
 
 @asynccontextmanager

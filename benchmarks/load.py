@@ -13,7 +13,7 @@ from pathlib import Path
 
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
-from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory, encode_ulid
+from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory, encode_base_32
 from process_cosmos_gateway.outbox import Event, Limits, Outbox, OutgoingReading
 from process_cosmos_gateway.store import Store
 
@@ -35,7 +35,7 @@ ulid = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)
 
 def random_id() -> Ulid:
     """Return an id in no order, as a foreign program might make it."""
-    return encode_ulid(random.getrandbits(125))
+    return Ulid(encode_base_32(random.getrandbits(125), 26))
 
 
 def events(

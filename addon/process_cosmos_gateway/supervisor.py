@@ -11,8 +11,8 @@ from typing import Any
 import aiohttp
 import orjson
 
-from .errors import GatewayError
 from .backoff import exponential_delay
+from .errors import GatewayError
 from .options import BrokerOptions
 
 SUPERVISOR_URL = "http://supervisor"

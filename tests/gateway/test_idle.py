@@ -15,8 +15,8 @@ from process_cosmos_gateway.contract.alerts import CaughtUp
 from process_cosmos_gateway.contract.devices import Subscribe
 from process_cosmos_gateway.contract.pairing import PairingRequest
 from process_cosmos_gateway.contract.session import HEARTBEAT_SECONDS, Heartbeat
-from process_cosmos_gateway.lab.clock import ShiftableClock, SkippingLoop
 from process_cosmos_gateway.options import Options
+from process_cosmos_testbed.shiftable_clock import ShiftableClock, SkippingLoop
 
 from .api.link import RUN, Link, hello
 
