@@ -17,6 +17,7 @@ from process_cosmos_gateway.contract.events import event_type, site_source
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.session import Problem
 
+from .errors import CloudError
 from .problems import ProblemError, RequestTooLargeError
 from .readings import CONTENT_TYPE, SenMLRecord, SeriesNumbers, parse_records
 
@@ -209,7 +210,7 @@ def _check_event(document: object, source: str) -> tuple[str, list[SenMLRecord],
     return identifier, [], document.get("subject") if document["type"] in CLOSING else None
 
 
-class WrongSiteError(ContractError):
+class WrongSiteError(CloudError, ContractError):
     """The source of the event is another site."""
 
     code = Code.NOT_ALLOWED

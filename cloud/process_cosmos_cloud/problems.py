@@ -4,8 +4,10 @@ from http import HTTPStatus
 
 from process_cosmos_gateway.contract.errors import Code
 
+from .errors import CloudError
 
-class ProblemError(Exception):
+
+class ProblemError(CloudError):
     """The request is refused; the reply is problem details (RFC 9457)."""
 
     def __init__(self, status: HTTPStatus, code: str, message: str, *, closing: bool = False) -> None:
