@@ -20,10 +20,10 @@ from process_cosmos_gateway.destinations.service import TEST_TYPE
 from process_cosmos_gateway.devices.things.description import parse_description
 from process_cosmos_gateway.lab.faults.__main__ import _parser as faults_parser
 from process_cosmos_gateway.options import read_options
-from tests.brokers import free_port
 from tests.cloud.endpoint import Site, event
-from tests.documents import TOP, blocks, command_lines, languages
 from tests.gateway.gateway_process import gateway_process
+from tests.support.brokers import free_port
+from tests.support.documents import TOP, blocks, command_lines, languages
 
 SITE = "01K8J5Z0000000000000000001"
 BIN = Path(sys.executable).parent

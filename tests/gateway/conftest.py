@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Broker, running_broker
+from process_cosmos_gateway.store import Store
+from tests.gateway.store.parts import opened
+from tests.support.brokers import Broker, running_broker
 
 
 @pytest.fixture
@@ -15,3 +17,10 @@ async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
     folder.mkdir()
     async with running_broker(folder) as running:
         yield running
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """Yield a store in a temporary folder."""
+    async with opened(tmp_path) as store:
+        yield store

@@ -18,7 +18,7 @@ from process_cosmos_gateway.contract.devices import (
 from process_cosmos_gateway.contract.messages import FromGateway
 from process_cosmos_gateway.contract.session import Result
 from process_cosmos_gateway.lab.devices import LEAK, OPEN, LeakSensor, TemperatureSensor, Valve
-from tests.brokers import Broker
+from tests.support.brokers import Broker
 
 from .api.link import RUN, SECONDS, Link
 from .gateway_process import GatewayProcess, gateway_process

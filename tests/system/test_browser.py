@@ -5,9 +5,9 @@ from pathlib import Path
 from demo.house import until
 from demo.onboarding import press
 from demo.stage import CELLAR_VALVE, CELLAR_WATER
-from tests.supervisor.apps import App
-from tests.supervisor.container import ProcessHost
-from tests.supervisor.fake import FakeSupervisor
+from tests.support.supervisor.apps import App
+from tests.support.supervisor.container import ProcessHost
+from tests.support.supervisor.fake import FakeSupervisor
 
 from .browser import Person, browser_at
 from .home import Lived, living_home

@@ -23,7 +23,7 @@ import yaml
 from process_cosmos_gateway.contract.pairing import parse_pairing_line
 from process_cosmos_gateway.lab.processes import Part, accepts, free_ports, run_once
 from process_cosmos_gateway.options import PORT, parse_options
-from tests.brokers import MOSQUITTO
+from tests.support.brokers import MOSQUITTO
 
 TOP = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

@@ -3,7 +3,6 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,13 @@ from process_cosmos_gateway.destinations import enrolment
 from process_cosmos_gateway.destinations.inbox import LARGEST_CURSOR
 from process_cosmos_gateway.destinations.settings import load_one, store_inbox_cursor
 from process_cosmos_gateway.errors import RequestRefusedError
-from tests.brokers import free_port
 from tests.cloud.conftest import new_code
-from tests.cloud.endpoint import EndpointProcess, endpoint_process, swallowing_replies
+from tests.cloud.endpoint import EndpointProcess, swallowing_replies
+from tests.support.brokers import free_port
+from tests.support.waiting import until
 
 from .conftest import Site
-from .parts import Receiver, alert_id, event_id, until
-
-
-@pytest.fixture
-async def cloud(tmp_path: Path) -> AsyncIterator[EndpointProcess]:
-    async with endpoint_process(tmp_path / "cloud") as endpoint:
-        yield endpoint
+from .parts import Receiver, alert_id, event_id
 
 
 async def refusal(site: Site, code: str) -> RequestRefusedError:

@@ -12,11 +12,12 @@ import pytest
 from process_cosmos_gateway.contract.destinations import EventKind, LinkState, Priority, TestDestination, Waiting
 from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.outbox import GAP_KEY, Event, OutgoingReading, device_key
-from tests.brokers import free_port
-from tests.documents import TOP, blocks
+from tests.support.brokers import free_port
+from tests.support.documents import TOP, blocks
+from tests.support.waiting import until
 
 from .conftest import Site
-from .parts import delivery, event, event_id, until
+from .parts import delivery, event, event_id
 
 BLUEPRINT = TOP / "blueprints/automation/process_cosmos/leak_guard.yaml"
 

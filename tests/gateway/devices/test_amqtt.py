@@ -11,9 +11,10 @@ import pytest
 from process_cosmos_gateway.devices import BrokerOptions
 from process_cosmos_gateway.lab.devices import LeakSensor, Valve
 from process_cosmos_gateway.lab.processes import accepts
-from tests.brokers import free_port
+from tests.support.brokers import free_port
+from tests.support.waiting import until
 
-from .parts import client, running_devices, set_up_tank, until
+from .parts import client, running_devices, set_up_tank
 
 pytestmark = pytest.mark.long
 

@@ -17,9 +17,10 @@ from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
 from process_cosmos_gateway.devices.mqtt.errors import TAKEN_OVER, MqttError
 from process_cosmos_gateway.lab.devices import LeakSensor
 from process_cosmos_gateway.lab.proxy import FaultProxy
-from tests.brokers import Broker, free_port, running_broker
+from tests.support.brokers import Broker, free_port, running_broker
+from tests.support.waiting import until
 
-from .parts import client, running_devices, until
+from .parts import client, running_devices
 
 
 @pytest.fixture

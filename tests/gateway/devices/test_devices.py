@@ -16,9 +16,10 @@ from process_cosmos_gateway.contract.devices import (
 from process_cosmos_gateway.devices.things.description import AVAILABILITY
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.lab.devices import LeakSensor, TemperatureSensor, Valve
-from tests.brokers import Broker
+from tests.support.brokers import Broker
+from tests.support.waiting import until
 
-from .parts import client, description, description_of, running_devices, until
+from .parts import client, description, description_of, running_devices
 
 TD = "wot/tank/td"
 LEVEL = "wot/tank/properties/level"

@@ -11,9 +11,10 @@ from process_cosmos_gateway.contract.devices import DeviceChanged
 from process_cosmos_gateway.devices.things.description_intake import DescriptionIntake
 from process_cosmos_gateway.devices.things.device_table import DeviceTable
 from process_cosmos_gateway.devices.things.rates import DeviceRate, SlidingWindow, TokenBucket
-from tests.brokers import Broker
+from tests.support.brokers import Broker
+from tests.support.waiting import until
 
-from .parts import Client, RunningDevices, client, description, description_of, running_devices, set_up_tank, until
+from .parts import Client, RunningDevices, client, description, description_of, running_devices, set_up_tank
 
 LEVEL = "wot/tank/properties/level"
 PUMP = "wot/tank/properties/pump"

@@ -9,8 +9,8 @@ import pytest
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.options import Aggregate, ReadingOptions, VolumeRule
 from process_cosmos_gateway.outbox import DropReason
-from tests.brokers import Broker
 from tests.gateway.store.parts import HandClock
+from tests.support.brokers import Broker
 
 from .parts import RunningDevices, client, running_devices, set_up_tank
 

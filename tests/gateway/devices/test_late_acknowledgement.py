@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
-from tests.brokers import Broker
+from tests.support.brokers import Broker
+from tests.support.waiting import until
 
-from .parts import client, until
+from .parts import client
 
 NAME = "gateway"
 TOPIC = "tank/level"

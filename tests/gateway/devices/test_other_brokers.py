@@ -18,9 +18,10 @@ from process_cosmos_gateway.devices.mqtt.packets import MAX_PACKET
 from process_cosmos_gateway.devices.mqtt.versions import TRY_5_AGAIN, Version, VersionOrder
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.lab.mqtt_proxy import Manners, MqttProxy, Reaction
-from tests.brokers import Broker, running_broker
+from tests.support.brokers import Broker, running_broker
+from tests.support.waiting import until
 
-from .parts import RunningDevices, client, description, running_devices, set_up_tank, until
+from .parts import RunningDevices, client, description, running_devices, set_up_tank
 
 LEVEL = "wot/tank/properties/level"
 

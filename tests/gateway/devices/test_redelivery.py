@@ -11,9 +11,10 @@ import pytest
 
 from process_cosmos_gateway.contract.devices import EventHappened, ValueChanged
 from process_cosmos_gateway.devices.mqtt.connection import Message
-from tests.brokers import Broker
+from tests.support.brokers import Broker
+from tests.support.waiting import until
 
-from .parts import RunningDevices, client, description, running_devices, until
+from .parts import RunningDevices, client, description, running_devices
 
 TD = "wot/tank/td"
 LEVEL = "wot/tank/properties/level"

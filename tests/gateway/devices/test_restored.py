@@ -4,9 +4,10 @@ from pathlib import Path
 
 from process_cosmos_gateway.lab.devices import LeakSensor, Valve
 from process_cosmos_gateway.store.backup import make_backup
-from tests.brokers import Broker
+from tests.support.brokers import Broker
+from tests.support.waiting import until
 
-from .parts import running_devices, until
+from .parts import running_devices
 
 WRITES = "SELECT CAST(value AS TEXT) FROM device_write"
 

@@ -10,9 +10,10 @@ from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.devices.things.property_writes import pause_after
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.lab.devices import LeakSensor, Valve
-from tests.brokers import Broker
+from tests.support.brokers import Broker
+from tests.support.waiting import until
 
-from .parts import RunningDevices, client, description, running_devices, until
+from .parts import RunningDevices, client, description, running_devices
 
 WRITES = "SELECT CAST(value AS TEXT) FROM device_write"
 QUICK = "process_cosmos_gateway.devices.things.property_writes.pause_after"

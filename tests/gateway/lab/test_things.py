@@ -12,8 +12,9 @@ from process_cosmos_gateway.lab.__main__ import main
 from process_cosmos_gateway.lab.control import Control, ControlError, proxy_commands, say, thing_commands
 from process_cosmos_gateway.lab.devices import LeakSensor, TemperatureSensor, Valve
 from process_cosmos_gateway.lab.proxy import FaultProxy
-from tests.brokers import Broker
-from tests.gateway.devices.parts import client, until
+from tests.gateway.devices.parts import client
+from tests.support.brokers import Broker
+from tests.support.waiting import until
 
 
 async def test_a_thing_describes_itself_retained_and_says_goodbye(broker: Broker) -> None:

@@ -13,10 +13,10 @@ from custom_components.process_cosmos.const import DOMAIN
 from process_cosmos_gateway.contract.devices import Value
 from process_cosmos_gateway.devices.options import BrokerOptions
 from process_cosmos_gateway.lab.things import Json, Thing
-from tests.brokers import free_port, running_broker
 from tests.gateway.gateway_process import gateway_process
-from tests.home_assistant.contract_gateway import until
 from tests.home_assistant.test_real_gateway import set_up_with, shown
+from tests.support.brokers import free_port, running_broker
+from tests.support.waiting import until
 
 from .house import LeakGuardHome
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from process_cosmos_gateway.devices.options import BrokerOptions
 from process_cosmos_gateway.lab.processes import free_ports
 
-_UNPACKED = Path(__file__).parents[1] / ".tools/mosquitto/usr/sbin/mosquitto"
+_UNPACKED = Path(__file__).parents[2] / ".tools/mosquitto/usr/sbin/mosquitto"
 MOSQUITTO = shutil.which("mosquitto") or str(_UNPACKED)
 
 
