@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.documents import blocks
+from tests.support.documents import blocks
 
 from .tree import PRODUCT, TOP, files
 

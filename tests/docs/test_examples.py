@@ -22,8 +22,8 @@ from process_cosmos_gateway.options import read_options
 from process_cosmos_testbed.faults.cli import _parser as faults_parser
 from process_cosmos_testbed.processes import free_port
 from tests.cloud.endpoint import Site, event
-from tests.documents import TOP, blocks, command_lines, languages
 from tests.gateway.gateway_process import gateway_process
+from tests.support.documents import TOP, blocks, command_lines, languages
 
 SITE = "01K8J5Z0000000000000000001"
 BIN = Path(sys.executable).parent

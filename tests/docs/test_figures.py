@@ -13,7 +13,7 @@ from process_cosmos_gateway.devices.mqtt import packets
 from process_cosmos_gateway.devices.readings import retention
 from process_cosmos_gateway.devices.things import description, description_intake, device_table, rates, values
 from tests.cloud.test_batch_bounds import MOST_BYTES
-from tests.documents import TOP
+from tests.support.documents import TOP
 
 CONNECTIONS = listener.ListenerLimits()
 

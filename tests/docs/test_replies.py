@@ -6,7 +6,7 @@ from process_cosmos_gateway.destinations.backoff import CAP_SECONDS, LONGEST_RET
 from process_cosmos_gateway.destinations.http_request import MAX_REPLY, Reply
 from process_cosmos_gateway.destinations.http_statuses import Meaning
 from process_cosmos_gateway.outbox import Limits
-from tests.documents import TOP
+from tests.support.documents import TOP
 
 WORDS = {
     Meaning.DELIVERED: "delivered",

@@ -36,7 +36,7 @@ from process_cosmos_gateway.devices.things.rate_limiter import InboundMessage
 from process_cosmos_gateway.options import OptionsError, parse_options
 from process_cosmos_gateway.outbox import Delivered, Outbox
 from process_cosmos_gateway.store import Transaction
-from tests.hostile import HEALTHY, LEVELS, documents, is_json, nested
+from tests.support.hostile import HEALTHY, LEVELS, documents, is_json, nested
 
 from .alerts.parts import alert, gateway, leak_opened
 from .api.endpoints import publish, with_endpoints

@@ -14,8 +14,8 @@ from aiohasupervisor.exceptions import (
 from aiohasupervisor.models import AddonsOptions, AddonState, StoreAddRepository
 from aiohttp import ClientSession
 
-from tests.supervisor.apps import App, State
-from tests.supervisor.fake import BROKER, HOME_TOKEN, TOKEN, FakeSupervisor
+from tests.support.supervisor.apps import App, State
+from tests.support.supervisor.fake import BROKER, HOME_TOKEN, TOKEN, FakeSupervisor
 
 OURS = App.ours()
 SLUG = OURS.slug

@@ -13,7 +13,7 @@ from process_cosmos_gateway.destinations import settings as destination_settings
 from process_cosmos_gateway.devices import repository
 from process_cosmos_gateway.devices.things.values import Reading
 from process_cosmos_gateway.store import Transaction
-from tests.hostile import documents, nested
+from tests.support.hostile import documents, nested
 
 from .alerts.parts import LEAK, gateway, key, leak_opened, request
 from .store.parts import HandClock, new_ulids

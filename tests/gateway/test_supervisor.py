@@ -21,8 +21,9 @@ from process_cosmos_gateway.contract.pairing import parse_pairing_line
 from process_cosmos_gateway.contract.session import GatewayHello
 from process_cosmos_gateway.options import BrokerOptions, parse_options
 from process_cosmos_gateway.supervisor import Supervisor
-from tests.supervisor.apps import App, State
-from tests.supervisor.fake import BROKER, TOKEN, FakeSupervisor
+from tests.support.supervisor.apps import App, State
+from tests.support.supervisor.fake import BROKER, TOKEN, FakeSupervisor
+from tests.support.waiting import until
 
 from .api.link import SECONDS, Link, hello
 from .gateway_process import COMMAND
@@ -103,9 +104,9 @@ async def test_a_request_with_an_invalid_reply_is_repeated(fake: tuple[FakeSuper
     async with aclosing(Supervisor(TOKEN, (), url, poll_seconds=0.005)) as client, asyncio.TaskGroup() as tasks:
         assert await client.broker() is None
         tasks.create_task(client.announce({"port": 8735}, connected))
-        await supervisor.until(lambda: supervisor.said.count("POST /discovery") > 1)
+        await until(lambda: supervisor.said.count("POST /discovery") > 1)
         supervisor.nonsense = None
-        await supervisor.until(lambda: supervisor.passed_on)
+        await until(lambda: supervisor.passed_on)
         assert await client.broker() is not None
         connected.set()
 
@@ -116,9 +117,9 @@ async def test_a_changed_broker_is_detected_and_a_failed_request_is_no_change(fa
     async with aclosing(Supervisor(TOKEN, (), url, poll_seconds=0.001)) as client, asyncio.TaskGroup() as tasks:
         used = await client.broker()
         watching = tasks.create_task(client.wait_for_broker_change(used))
-        await supervisor.until(lambda: len(supervisor.said) > 3)
+        await until(lambda: len(supervisor.said) > 3)
         supervisor.broken = True
-        await supervisor.until(lambda: len(supervisor.said) > 6)
+        await until(lambda: len(supervisor.said) > 6)
         assert not watching.done()
         supervisor.broken = False
         supervisor.mqtt = {**BROKER, "password": "another"}
@@ -132,9 +133,9 @@ async def test_the_announcement_is_repeated_until_a_connection(fake: tuple[FakeS
     async with aclosing(Supervisor(TOKEN, (), url, poll_seconds=0.001)) as client, asyncio.TaskGroup() as tasks:
         supervisor.broken = True
         tasks.create_task(client.announce({"port": 8735}, connected))
-        await supervisor.until(lambda: len(supervisor.said) > 1)
+        await until(lambda: len(supervisor.said) > 1)
         supervisor.broken = False
-        await supervisor.until(lambda: len(supervisor.passed_on) > 2)
+        await until(lambda: len(supervisor.passed_on) > 2)
         connected.set()
     assert {message["port"] for message in supervisor.passed_on} == {8735}
 
@@ -145,7 +146,7 @@ async def test_an_announcement_equal_to_an_earlier_one_is_forwarded(fake: tuple[
         connected = asyncio.Event()
         async with aclosing(Supervisor(TOKEN, (), url)) as client, asyncio.TaskGroup() as tasks:
             tasks.create_task(client.announce({"port": 8735}, connected))
-            await supervisor.until(partial(supervisor.has_passed_on, times))
+            await until(partial(supervisor.has_passed_on, times))
             connected.set()
 
 
@@ -157,7 +158,7 @@ async def test_as_an_app_it_serves_the_supervisors_home_assistant_without_tls(
     options = parse_options(given, supervisor_token=TOKEN)
     async with asyncio.TaskGroup() as tasks, ClientSession() as http:
         running = tasks.create_task(run(options, partial(Supervisor, url=url)))
-        await supervisor.until(lambda: supervisor.passed_on)
+        await until(lambda: supervisor.passed_on)
         (config,) = supervisor.passed_on
         assert config.keys() == {"host", "port", "site", "token", "mark"}
         base = f"http://127.0.0.1:{config['port']}"
@@ -188,7 +189,7 @@ async def test_as_an_app_its_page_gives_a_line_that_opens_a_session_of_its_own(
     base = f"http://127.0.0.1:{unused_tcp_port}"
     async with asyncio.TaskGroup() as tasks, ClientSession() as http:
         tasks.create_task(run(options, partial(Supervisor, url=url)))
-        await supervisor.until(lambda: supervisor.passed_on)
+        await until(lambda: supervisor.passed_on)
         async with http.get(base) as reply:
             assert f"site {supervisor.passed_on[0]['site']}" in await reply.text()
         async with http.post(f"{base}/pair") as reply:
@@ -215,12 +216,12 @@ async def test_an_app_starts_although_the_supervisor_fails_and_announces_itself_
     options = parse_options(given, supervisor_token=TOKEN)
     async with asyncio.TaskGroup() as tasks, ClientSession() as http:
         tasks.create_task(run(options, partial(Supervisor, url=url, poll_seconds=0.1, timeout=0.05)))
-        await supervisor.until(lambda: "POST /discovery" in supervisor.said)
+        await until(lambda: "POST /discovery" in supervisor.said)
         async with http.get(f"http://127.0.0.1:{unused_tcp_port}/health") as reply:
             assert reply.status == 200
         assert not supervisor.passed_on
         setattr(supervisor, trouble, False)
-        await supervisor.until(lambda: supervisor.passed_on)
+        await until(lambda: supervisor.passed_on)
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -243,10 +244,10 @@ async def test_with_another_broker_the_app_restarts_with_the_same_identity(
     options = parse_options(given, supervisor_token=TOKEN)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run(options, partial(Supervisor, url=url, poll_seconds=0.01)))
-        await supervisor.until(lambda: supervisor.passed_on)
+        await until(lambda: supervisor.passed_on)
         first = supervisor.passed_on[0]
         supervisor.mqtt = {**BROKER, "host": "127.0.0.1", "port": unused_tcp_port}
         begun = supervisor.said.count("POST /discovery")
-        await supervisor.until(lambda: supervisor.said.count("POST /discovery") > begun + 3)
+        await until(lambda: supervisor.said.count("POST /discovery") > begun + 3)
         assert {**supervisor.passed_on[-1], "mark": first["mark"]} == first
         os.kill(os.getpid(), signal.SIGTERM)

@@ -9,11 +9,13 @@ import pytest
 from custom_components.process_cosmos.const import DOMAIN
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant
+from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.syrupy import HomeAssistantSnapshotExtension
 from syrupy.assertion import SnapshotAssertion
 
-from .contract_gateway import SITE, TOKEN, ContractGateway, until
+from .contract_gateway import SITE, TOKEN, ContractGateway
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +37,13 @@ async def gateway(socket_enabled: None) -> AsyncIterator[ContractGateway]:
 
 
 @pytest.fixture
+async def tls_gateway(socket_enabled: None) -> AsyncIterator[ContractGateway]:
+    """A gateway that implements the contract, over TLS."""
+    async with ContractGateway(tls=True) as gateway:
+        yield gateway
+
+
+@pytest.fixture
 def config_folder(hass: HomeAssistant, tmp_path: Path) -> Path:
     """An empty configuration folder, as before an entry is loaded."""
     folder = tmp_path / "config"
@@ -52,16 +61,36 @@ async def notify_entity(hass: HomeAssistant, config_folder: Path) -> str:
 
 
 @pytest.fixture
-async def people_only(hass: HomeAssistant, notify_entity: str) -> MockConfigEntry:
-    """A loaded site without the app."""
-    entry = MockConfigEntry(
+async def flow_ends(hass: HomeAssistant, notify_entity: str) -> AsyncIterator[None]:
+    """Provide a recipient, and wait for background tasks of the flows."""
+    yield
+    await hass.async_block_till_done()
+
+
+@pytest.fixture
+async def automations(hass: HomeAssistant, config_folder: Path) -> None:
+    """Set up the automation integration without any automation."""
+    (config_folder / "configuration.yaml").write_text("automation: []\n")
+    assert await async_setup_component(hass, "automation", {"automation": []})
+    await hass.async_block_till_done()
+
+
+@pytest.fixture
+def without_app(notify_entity: str) -> MockConfigEntry:
+    """A site without the app, not set up yet."""
+    return MockConfigEntry(
         domain=DOMAIN,
         title="Process Cosmos",
         data={"site": None, "url": None, "token": None, "sha256": None},
         options={"phones": [], "notify_entities": [notify_entity], "destinations": []},
     )
-    await set_up(hass, entry)
-    return entry
+
+
+@pytest.fixture
+async def people_only(hass: HomeAssistant, without_app: MockConfigEntry) -> MockConfigEntry:
+    """A loaded site without the app."""
+    await set_up(hass, without_app)
+    return without_app
 
 
 @pytest.fixture

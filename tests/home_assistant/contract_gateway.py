@@ -34,6 +34,7 @@ from custom_components.process_cosmos.contract.session import (
     Refused,
     Result,
 )
+from tests.support.waiting import until
 
 SITE = Ulid("01JDG0000000000000000000S1")
 OTHER_SITE = Ulid("01JDG0000000000000000000S2")
@@ -222,10 +223,3 @@ class ContractGateway:
             if self.receipts:
                 await socket.send_bytes(encode(Heartbeat()))
             await asyncio.sleep(0.2)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until ``condition`` holds; fail after a time that suffices on a busy machine."""
-    async with asyncio.timeout(CONDITION_WITHIN):
-        while not condition():  # noqa: ASYNC110 - most conditions have no event
-            await asyncio.sleep(0.005)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from homeassistant.components import persistent_notification
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers import translation
@@ -15,8 +16,9 @@ from custom_components.process_cosmos.contract.destinations import (
     LinkState,
     Status,
 )
+from tests.support.waiting import until
 
-from .contract_gateway import IDLE, ContractGateway, until
+from .contract_gateway import IDLE, ContractGateway
 
 HOOK = Link(
     name="webhook",
@@ -53,3 +55,9 @@ async def send_links(gateway: ContractGateway, entry: MockConfigEntry, *links: L
 def shown(hass: HomeAssistant) -> list[ir.IssueEntry]:
     """Return the active issues."""
     return [issue for issue in ir.async_get(hass).issues.values() if issue.domain == DOMAIN and issue.active]
+
+
+def notices(hass: HomeAssistant) -> list[str]:
+    """Return the texts of Home Assistant's own notifications."""
+    shown = persistent_notification._async_get_or_create_notifications(hass)  # type: ignore[attr-defined]  # the only list
+    return [notice["message"] for notice in shown.values()]

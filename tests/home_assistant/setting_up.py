@@ -12,6 +12,7 @@ from custom_components.process_cosmos.const import DOMAIN
 
 from .contract_gateway import SITE, TOKEN, ContractGateway
 
+CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
 WEBHOOK = {"url": "https://hooks.example/secret", "kinds": ["alert"]}
 NEITHER = {"test_notification": False, "install_blueprints": False}
 

@@ -14,9 +14,9 @@ from homeassistant.helpers.aiohttp_client import async_get_clientsession
 
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.flows import app_installation
-from tests.supervisor.apps import App, State
-from tests.supervisor.discovery import Message
-from tests.supervisor.fake import HOME_TOKEN, FakeSupervisor
+from tests.support.supervisor.apps import App, State
+from tests.support.supervisor.discovery import Message
+from tests.support.supervisor.fake import HOME_TOKEN, FakeSupervisor
 
 
 @dataclass

@@ -19,9 +19,10 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.session import Refused
 from custom_components.process_cosmos.flows import app_installation
-from tests.supervisor.apps import State
+from tests.support.supervisor.apps import State
+from tests.support.waiting import until
 
-from .contract_gateway import SITE, TOKEN, ContractGateway, until
+from .contract_gateway import SITE, TOKEN, ContractGateway
 from .setting_up import NEITHER, begin, choose, choose_recipients, discover, submit
 from .supervised import Supervised, supervised
 

@@ -27,8 +27,9 @@ from custom_components.process_cosmos.gateway.client import (
     Session,
     pair,
 )
+from tests.support.waiting import until
 
-from .contract_gateway import SECRET, SITE, TOKEN, ContractGateway, refusing, until
+from .contract_gateway import SECRET, SITE, TOKEN, ContractGateway, refusing
 
 pytestmark = pytest.mark.usefixtures("socket_enabled")
 
@@ -36,18 +37,6 @@ HELLO = HomeAssistantHello(
     schema=1, min_schema=1, version="9.8.7", instance="an-instance", run=Ulid("01JDG0000000000000000000R1")
 )
 WRITE = WriteProperty(id="1", device="valve", property="open", value=True)
-
-
-@pytest.fixture
-async def gateway() -> AsyncIterator[ContractGateway]:
-    async with ContractGateway() as gateway:
-        yield gateway
-
-
-@pytest.fixture
-async def tls_gateway() -> AsyncIterator[ContractGateway]:
-    async with ContractGateway(tls=True) as gateway:
-        yield gateway
 
 
 @pytest.fixture

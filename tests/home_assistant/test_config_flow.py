@@ -1,6 +1,5 @@
 """The config flow: recipients, test notification, and an app that may be added later."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,19 +21,13 @@ from custom_components.process_cosmos.contract.destinations import EventKind, Re
 from custom_components.process_cosmos.contract.session import Refused
 from custom_components.process_cosmos.flows.gateway_requests import GatewayAccess
 from custom_components.process_cosmos.workflows import workflows
+from tests.support.waiting import until
 
 from .alerts.site import add_phone
-from .contract_gateway import OTHER_SITE, SITE, TOKEN, ContractGateway, refusing, until
-from .setting_up import NEITHER, WEBHOOK, begin, choose, choose_recipients, discover, submit
+from .contract_gateway import OTHER_SITE, SITE, TOKEN, ContractGateway, refusing
+from .setting_up import CLOUD_CODE, NEITHER, WEBHOOK, begin, choose, choose_recipients, discover, submit
 
-CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
-
-
-@pytest.fixture(autouse=True)
-async def _other_parts(hass: HomeAssistant, notify_entity: str) -> AsyncIterator[None]:
-    """Provide a recipient, and wait for background tasks of the flows."""
-    yield
-    await hass.async_block_till_done()
+pytestmark = pytest.mark.usefixtures("flow_ends")
 
 
 async def test_without_the_app_two_steps_create_a_site(hass: HomeAssistant) -> None:

@@ -23,12 +23,12 @@ from custom_components.process_cosmos.contract.destinations import (
 )
 from custom_components.process_cosmos.contract.messages import FromGateway, FromHomeAssistant
 from custom_components.process_cosmos.contract.session import Problem, Result
+from tests.support.waiting import until
 
-from .contract_gateway import IDLE, ContractGateway, done, refusing, until
+from .contract_gateway import IDLE, ContractGateway, done, refusing
 from .links import CLOUD, HOOK, load_texts, send_links, send_status
-from .setting_up import WEBHOOK, answer, choose, choose_recipients, discover, filled, options, submit
+from .setting_up import CLOUD_CODE, WEBHOOK, answer, choose, choose_recipients, discover, filled, options, submit
 
-CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
 UNTESTED = DestinationTested(id="", delivered=False, reason="not_a_receiver", status=200, reply="<p>`Hi`</p>")
 APPROVABLE = replace(UNTESTED, approvable=True, digest="ab" * 32)
 

@@ -22,8 +22,9 @@ from custom_components.process_cosmos.contract.destinations import (
 )
 from custom_components.process_cosmos.diagnostics import async_get_config_entry_diagnostics
 from custom_components.process_cosmos.system_health import async_register
+from tests.support.waiting import until
 
-from .contract_gateway import IDLE, TOKEN, ContractGateway, until
+from .contract_gateway import IDLE, TOKEN, ContractGateway
 from .contract_gateway import VERSION as GATEWAY_VERSION
 from .devices import HOUSE
 

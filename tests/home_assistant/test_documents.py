@@ -19,13 +19,13 @@ from custom_components.process_cosmos.contract.destinations import (
     SetWebhook,
 )
 from custom_components.process_cosmos.contract.messages import FromGateway, FromHomeAssistant
-from tests.documents import blocks
+from tests.support.documents import blocks
+from tests.support.waiting import until
 
 from .alerts.site import add_phone
-from .contract_gateway import ContractGateway, done, until
+from .contract_gateway import ContractGateway, done
 from .links import CLOUD, send_links
-
-CLOUD_CODE = "https://cloud.example:8443#code-secret-0123456789." + "ab" * 32
+from .setting_up import CLOUD_CODE
 
 
 def listing(message: FromHomeAssistant) -> FromGateway | None:

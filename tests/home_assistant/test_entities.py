@@ -35,8 +35,9 @@ from custom_components.process_cosmos.contract.devices import (
     WriteProperty,
 )
 from custom_components.process_cosmos.contract.messages import FromGateway
+from tests.support.waiting import until
 
-from .contract_gateway import IDLE, SITE, ContractGateway, refusing, until
+from .contract_gateway import IDLE, SITE, ContractGateway, refusing
 from .devices import HOUSE, LEAK, ROOM, VALVE
 
 WET = "binary_sensor.kitchen_leak_wet"

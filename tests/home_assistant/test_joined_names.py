@@ -14,9 +14,10 @@ from custom_components.process_cosmos.contract.devices import (
     Property,
     PropertyKind,
 )
+from tests.support.waiting import until
 
 from .conftest import set_up
-from .contract_gateway import SITE, ContractGateway, until
+from .contract_gateway import SITE, ContractGateway
 
 
 def sensor(device: str, name: str, *, value: bool) -> Device:

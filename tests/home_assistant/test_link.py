@@ -35,9 +35,10 @@ from custom_components.process_cosmos.gateway import connection as connection_mo
 from custom_components.process_cosmos.gateway.backoff import FIRST_DELAY, MAX_DELAY, next_delay
 from custom_components.process_cosmos.gateway.deduplication import KEEP_FOR, MAX_KEYS, RecentEvents
 from custom_components.process_cosmos.gateway.devices import DeviceStates
+from tests.support.waiting import until
 
 from .conftest import set_up
-from .contract_gateway import IDLE, OTHER_SITE, ContractGateway, until
+from .contract_gateway import IDLE, OTHER_SITE, ContractGateway
 from .devices import HOUSE
 
 WET = "binary_sensor.kitchen_leak_wet"

@@ -8,8 +8,9 @@ from homeassistant.core import HomeAssistant
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos.contract.devices import Device, Snapshot
+from tests.support.waiting import until
 
-from .contract_gateway import ContractGateway, until
+from .contract_gateway import ContractGateway
 from .devices import LEAK, VALVE
 
 MANY = 300

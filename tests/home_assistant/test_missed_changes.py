@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from homeassistant.components import persistent_notification
 from homeassistant.core import HomeAssistant, ServiceCall
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
@@ -22,9 +21,11 @@ from custom_components.process_cosmos.contract.devices import (
 from custom_components.process_cosmos.contract.session import Heartbeat
 from custom_components.process_cosmos.gateway.devices import DeviceStates
 from custom_components.process_cosmos.gateway.missed_changes import summary
+from tests.support.waiting import until
 
-from .contract_gateway import ContractGateway, until
+from .contract_gateway import ContractGateway
 from .devices import LEAK, ROOM, VALVE
+from .links import notices
 from .test_link import disconnect, reconnect
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -133,11 +134,6 @@ def messages(hass: HomeAssistant, notify_entity: str) -> list[str]:
 
     hass.services.async_register("notify", "send_message", receive)
     return received
-
-
-def notices(hass: HomeAssistant) -> list[str]:
-    shown = persistent_notification._async_get_or_create_notifications(hass)  # type: ignore[attr-defined]  # the only list
-    return [notice["message"] for notice in shown.values()]
 
 
 async def test_people_are_notified_once_and_no_state_is_written(

@@ -9,10 +9,11 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos.const import DOMAIN, VERSION
 from custom_components.process_cosmos.gateway import connection as connection_module
+from tests.support.waiting import until
 
 from .conftest import set_up
 from .contract_gateway import VERSION as APP
-from .contract_gateway import ContractGateway, until
+from .contract_gateway import ContractGateway
 from .devices import HOUSE
 
 

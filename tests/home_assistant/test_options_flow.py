@@ -11,9 +11,9 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos.alerts.errors import NotOnDiskError
 from custom_components.process_cosmos.flows import forms, options_flow
+from tests.support.waiting import until
 
 from .alerts.site import add_phone
-from .contract_gateway import until
 from .links import load_texts
 from .setting_up import answer, options
 

@@ -17,10 +17,11 @@ from custom_components.process_cosmos.contract.alerts import Transition
 from custom_components.process_cosmos.flows.other_gateway import OtherGatewayFlow
 from custom_components.process_cosmos.gateway import connection as connection_module
 from custom_components.process_cosmos.repairs import async_create_fix_flow
-from tests.supervisor.apps import App, State
-from tests.supervisor.discovery import Message
+from tests.support.supervisor.apps import App, State
+from tests.support.supervisor.discovery import Message
+from tests.support.waiting import until
 
-from .contract_gateway import OTHER_SITE, SITE, TOKEN, ContractGateway, until
+from .contract_gateway import OTHER_SITE, SITE, TOKEN, ContractGateway
 from .devices import HOUSE
 from .supervised import Supervised, supervised
 

@@ -1,6 +1,6 @@
 """Pairing lines, pasted in the set-up or later, and messages about malformed ones."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -11,22 +11,12 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.pairing import PairingLine
+from tests.support.waiting import until
 
-from .contract_gateway import OTHER_SITE, SECRET, SITE, TOKEN, ContractGateway, until
+from .contract_gateway import OTHER_SITE, SECRET, SITE, TOKEN, ContractGateway
 from .setting_up import NEITHER, WEBHOOK, begin, choose, choose_recipients, filled, submit
 
-
-@pytest.fixture(autouse=True)
-async def _other_parts(hass: HomeAssistant, notify_entity: str) -> AsyncIterator[None]:
-    """Provide a recipient, and wait for background tasks of the flows."""
-    yield
-    await hass.async_block_till_done()
-
-
-@pytest.fixture
-async def tls_gateway(socket_enabled: None) -> AsyncIterator[ContractGateway]:
-    async with ContractGateway(tls=True) as gateway:
-        yield gateway
+pytestmark = pytest.mark.usefixtures("flow_ends")
 
 
 async def test_a_pairing_line_creates_a_site_with_a_pinned_certificate(

@@ -12,9 +12,10 @@ from syrupy.assertion import SnapshotAssertion
 
 from custom_components.process_cosmos.const import PLATFORMS
 from custom_components.process_cosmos.contract.destinations import Drop, Priority, Waiting
+from tests.support.waiting import until
 
 from .conftest import set_up
-from .contract_gateway import IDLE, ContractGateway, until
+from .contract_gateway import IDLE, ContractGateway
 from .devices import HOUSE
 from .links import CLOUD, HOOK
 

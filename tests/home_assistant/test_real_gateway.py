@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from homeassistant.components import persistent_notification
 from homeassistant.config_entries import SOURCE_USER, ConfigEntry, ConfigFlowResult
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
@@ -31,8 +30,9 @@ from process_cosmos_testbed.processes import free_port
 from process_cosmos_testbed.virtual_devices.kinds import LeakSensor, Valve
 from tests.gateway.api.link import RUN
 from tests.gateway.gateway_process import GatewayProcess, gateway_process
+from tests.support.waiting import until
 
-from .contract_gateway import until
+from .links import notices
 
 WET = "binary_sensor.cellar_leak"
 WATER = "valve.water"
@@ -92,11 +92,6 @@ async def system(
             yield LinkedSystem(broker=broker, gateway=gateway, entry=entry, leak=leak, valve=valve)
             await hass.async_block_till_done()
             await hass.config_entries.async_unload(entry.entry_id)
-
-
-def notices(hass: HomeAssistant) -> list[str]:
-    shown = persistent_notification._async_get_or_create_notifications(hass)  # type: ignore[attr-defined]  # the only list
-    return [notice["message"] for notice in shown.values()]
 
 
 def shown(hass: HomeAssistant, entity_id: str) -> str | None:

@@ -13,6 +13,7 @@ from custom_components.process_cosmos.alerts import record_log as module
 from custom_components.process_cosmos.alerts.record_frames import find_frames
 from custom_components.process_cosmos.alerts.record_log import RecordLog, RecordLogTooNewError, RecordLogWriteError
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid
+from tests.support.disks import disk_full
 
 RUN = Ulid("01JD0000000000000000000001")
 NEXT_RUN = Ulid("01JD0000000000000000000002")
@@ -156,13 +157,10 @@ async def test_an_earlier_damaged_copy_is_not_overwritten_and_a_full_disk_loses_
     await write_log(path, "aaaa", "bbbb")
     damaged = path.read_bytes().replace(b"aaaa", b"aaba")
 
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
     path.with_name("site.memory.damaged-1").write_bytes(b"older")
     path.write_bytes(damaged)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
+        patch.setattr(os, "fsync", disk_full)
         new = await open_log(path)
     assert path.read_bytes() == damaged
     new.record_log.begin_run(NEXT_RUN, Note(text="start"))
@@ -174,11 +172,8 @@ async def test_an_earlier_damaged_copy_is_not_overwritten_and_a_full_disk_loses_
 
 
 async def test_records_of_a_full_disk_are_written_by_the_next_log(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
+        patch.setattr(os, "fsync", disk_full)
         new = await open_log(path)
         new.record_log.begin_run(RUN, Note(text="start"))
         with pytest.raises(RecordLogWriteError):
@@ -198,13 +193,10 @@ async def test_records_of_a_full_disk_are_written_by_the_next_log(path: Path, mo
 async def test_a_long_write_failure_is_logged_when_it_begins_and_when_it_ends(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
     new = await write_log(path, "a")
     new = await open_log(path)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
+        patch.setattr(os, "fsync", disk_full)
         new.record_log.begin_run(NEXT_RUN, Note(text="start"))
         for text in "bcd":
             with pytest.raises(RecordLogWriteError):
@@ -296,7 +288,7 @@ async def test_closing_with_unwritten_records_is_logged(
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", disk_full)
     with pytest.raises(RecordLogWriteError):
         await new.append("b")
     await new.record_log.async_close()
@@ -351,7 +343,7 @@ async def test_a_compaction_whose_folder_fsync_fails_does_not_corrupt_later_reco
         raise OSError(24, "Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "open", fail)
+        patch.setattr(os, "open", disk_full)
         with pytest.raises(OSError, match="Too many"):
             await new.record_log.async_compact(new.record_log.entries[-1:])
     await new.append("later")

@@ -8,8 +8,8 @@ from random import Random
 import pytest
 
 from custom_components.process_cosmos.contract.identifiers import Position
-from tests.powercut.disk import SECTOR, Disk, Kept
-from tests.powercut.recorder import lay_out, recorded
+from tests.gateway.powercut.disk import SECTOR, Disk, Kept
+from tests.gateway.powercut.recorder import lay_out, recorded
 
 from .test_record_log import NEXT_RUN, RUN, Note, OpenedLog, open_log
 

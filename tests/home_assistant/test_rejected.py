@@ -20,9 +20,10 @@ from custom_components.process_cosmos.contract.destinations import (
 )
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.contract.messages import FromGateway, FromHomeAssistant
+from tests.support.waiting import until
 
 from .conftest import set_up
-from .contract_gateway import ContractGateway, done, refusing, until
+from .contract_gateway import ContractGateway, done, refusing
 from .links import CLOUD, send_links
 
 REJECTED = RejectedEvent(

@@ -7,7 +7,6 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers import issue_registry as ir
-from homeassistant.setup import async_setup_component
 from homeassistant.util.yaml import dump
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
@@ -20,25 +19,6 @@ from .leak_guard.house import AUTOMATION, BLUEPRINT, KITCHEN
 BLUEPRINT_FILE = f"blueprints/automation/{BLUEPRINT}"
 
 pytestmark = pytest.mark.usefixtures("automations")
-
-
-@pytest.fixture
-async def automations(hass: HomeAssistant, config_folder: Path) -> None:
-    """Set up the automation integration without any automation."""
-    (config_folder / "configuration.yaml").write_text("automation: []\n")
-    assert await async_setup_component(hass, "automation", {"automation": []})
-    await hass.async_block_till_done()
-
-
-@pytest.fixture
-def site(notify_entity: str) -> MockConfigEntry:
-    """Return a site without the app, not set up yet."""
-    return MockConfigEntry(
-        domain=DOMAIN,
-        title="Process Cosmos",
-        data={"site": None, "url": None, "token": None, "sha256": None},
-        options={"phones": [], "notify_entities": [notify_entity], "destinations": []},
-    )
 
 
 def snapshot(hass: HomeAssistant) -> dict[str, object]:
@@ -66,23 +46,25 @@ async def remove(hass: HomeAssistant, entry: MockConfigEntry) -> None:
     await hass.async_block_till_done()
 
 
-async def test_files_registries_and_states_are_restored(hass: HomeAssistant, site: MockConfigEntry) -> None:
+async def test_files_registries_and_states_are_restored(hass: HomeAssistant, without_app: MockConfigEntry) -> None:
     before = snapshot(hass)
-    await set_up(hass, site)
+    await set_up(hass, without_app)
     await async_install(hass)
     await hass.services.async_call(DOMAIN, "alert", {"message": "Wet"}, blocking=True)
     await hass.async_block_till_done()
     during = snapshot(hass)
     assert all(during[kind] != before[kind] for kind in ("files", "devices", "entities", "states"))
-    await remove(hass, site)
+    await remove(hass, without_app)
     assert snapshot(hass) == before
 
 
-async def test_a_blueprint_that_is_in_use_or_was_edited_is_kept(hass: HomeAssistant, site: MockConfigEntry) -> None:
-    await set_up(hass, site)
+async def test_a_blueprint_that_is_in_use_or_was_edited_is_kept(
+    hass: HomeAssistant, without_app: MockConfigEntry
+) -> None:
+    await set_up(hass, without_app)
     await async_install(hass)
     await make_automation(hass)
-    await remove(hass, site)
+    await remove(hass, without_app)
     state = hass.states.get(AUTOMATION)
     assert state is not None
     assert state.state == "on"
@@ -92,28 +74,30 @@ async def test_a_blueprint_that_is_in_use_or_was_edited_is_kept(hass: HomeAssist
     Path(hass.config.path("configuration.yaml")).write_text("automation: []\n")
     await hass.services.async_call("automation", "reload", blocking=True)
     blueprint_file.write_text(blueprint_file.read_text() + "# mine\n")
-    await set_up(hass, again := MockConfigEntry(domain=DOMAIN, data=site.data, options=site.options))
+    await set_up(hass, again := MockConfigEntry(domain=DOMAIN, data=without_app.data, options=without_app.options))
     await remove(hass, again)
     assert blueprint_file.exists()
 
 
-async def test_the_blueprint_of_a_disabled_automation_is_kept(hass: HomeAssistant, site: MockConfigEntry) -> None:
-    await set_up(hass, site)
+async def test_the_blueprint_of_a_disabled_automation_is_kept(
+    hass: HomeAssistant, without_app: MockConfigEntry
+) -> None:
+    await set_up(hass, without_app)
     await async_install(hass)
     await make_automation(hass)
     er.async_get(hass).async_update_entity(AUTOMATION, disabled_by=er.RegistryEntryDisabler.USER)
     await hass.services.async_call("automation", "reload", blocking=True)
     await hass.async_block_till_done()
     assert hass.states.get(AUTOMATION) is None
-    await remove(hass, site)
+    await remove(hass, without_app)
     assert Path(hass.config.path(BLUEPRINT_FILE)).exists()
 
 
-async def test_blueprints_are_removed_with_the_last_site(hass: HomeAssistant, site: MockConfigEntry) -> None:
-    await set_up(hass, site)
-    await set_up(hass, other := MockConfigEntry(domain=DOMAIN, data=site.data, options=site.options))
+async def test_blueprints_are_removed_with_the_last_site(hass: HomeAssistant, without_app: MockConfigEntry) -> None:
+    await set_up(hass, without_app)
+    await set_up(hass, other := MockConfigEntry(domain=DOMAIN, data=without_app.data, options=without_app.options))
     await async_install(hass)
     await remove(hass, other)
     assert Path(hass.config.path(BLUEPRINT_FILE)).exists()
-    await remove(hass, site)
+    await remove(hass, without_app)
     assert not Path(hass.config.path(BLUEPRINT_FILE)).exists()

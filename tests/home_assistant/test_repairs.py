@@ -25,8 +25,9 @@ from custom_components.process_cosmos.contract.messages import FromGateway, From
 from custom_components.process_cosmos.flows import rejected_events
 from custom_components.process_cosmos.flows.rejected_events import RejectedEventsFlow
 from custom_components.process_cosmos.repairs import async_create_fix_flow
+from tests.support.waiting import until
 
-from .contract_gateway import IDLE, ContractGateway, done, refusing, until
+from .contract_gateway import IDLE, ContractGateway, done, refusing
 from .devices import HOUSE
 from .links import CLOUD, HOOK, load_texts
 

@@ -27,8 +27,9 @@ from custom_components.process_cosmos.contract.destinations import (
 from custom_components.process_cosmos.issues.site_issues import clear_all_issues
 from custom_components.process_cosmos.issues.status_issues import show_status
 from custom_components.process_cosmos.repairs import AcknowledgeOccurrenceFlow, async_create_fix_flow
+from tests.support.waiting import until
 
-from .contract_gateway import IDLE, ContractGateway, until
+from .contract_gateway import IDLE, ContractGateway
 
 BROKER = "binary_sensor.process_cosmos_mqtt_broker"
 RECOVERED = Recovered(kept=120, lost=3, at=datetime(2026, 11, 21, 11, 30, tzinfo=UTC))

@@ -7,8 +7,9 @@ from homeassistant.helpers import entity_registry as er
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.process_cosmos.contract.destinations import Drop, Priority, StorageState
+from tests.support.waiting import until
 
-from .contract_gateway import IDLE, ContractGateway, until
+from .contract_gateway import IDLE, ContractGateway
 
 BY_PRIORITY = {
     "sensor.process_cosmos_dropped_alerts": "0",

@@ -26,8 +26,9 @@ from custom_components.process_cosmos.contract.destinations import SetCloud, Set
 from custom_components.process_cosmos.contract.identifiers import PHONE
 from process_cosmos_testbed.processes import free_port
 from tests.cloud.endpoint import EndpointProcess, endpoint_process
-from tests.gateway.destinations.parts import Call, Receiver, receiver, until
+from tests.gateway.destinations.parts import Call, Receiver, receiver
 from tests.gateway.gateway_process import COMMAND, GatewayProcess, gateway_process
+from tests.support.waiting import until
 
 from .alerts.site import Phone, add_phone
 from .test_real_gateway import set_up_with

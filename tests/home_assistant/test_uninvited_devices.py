@@ -21,8 +21,9 @@ from custom_components.process_cosmos.contract.devices import (
     PropertyKind,
 )
 from custom_components.process_cosmos.texts import escaped
+from tests.support.waiting import until
 
-from .contract_gateway import IDLE, ContractGateway, until
+from .contract_gateway import IDLE, ContractGateway
 from .links import shown
 
 LINK = "[click `me`\nnow](http://evil.example)"

@@ -14,7 +14,6 @@ from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers import issue_registry as ir
-from homeassistant.setup import async_setup_component
 from homeassistant.util.file import WriteError
 from homeassistant.util.yaml import dump, parse_yaml
 from pytest_homeassistant_custom_component.common import MockConfigEntry
@@ -34,26 +33,10 @@ IMPORTED = "process-cosmos/leak_guard.yaml"
 NEWEST = "9.0.0"
 A_NEW_INPUT = "  input:\n    pet:\n      name: Pet\n      selector: {text: {}}\n"
 
+pytestmark = pytest.mark.usefixtures("automations")
+
 type Offer = Callable[..., None]
 type Import = Callable[..., Awaitable[None]]
-
-
-@pytest.fixture
-def site(notify_entity: str) -> MockConfigEntry:
-    """A site without the app, not set up yet."""
-    return MockConfigEntry(
-        domain=DOMAIN,
-        title="Process Cosmos",
-        data={"site": None, "url": None, "token": None, "sha256": None},
-        options={"phones": [], "notify_entities": [notify_entity], "destinations": []},
-    )
-
-
-@pytest.fixture(autouse=True)
-async def _automations(hass: HomeAssistant, config_folder: Path) -> None:
-    (config_folder / "configuration.yaml").write_text("automation: []\n")
-    assert await async_setup_component(hass, "automation", {"automation": []})
-    await hass.async_block_till_done()
 
 
 @pytest.fixture
@@ -134,27 +117,27 @@ async def fix(hass: HomeAssistant, *, confirm: bool = True) -> RepairsFlowResult
 
 
 async def test_an_imported_copy_is_recognised_and_not_installed_twice(
-    hass: HomeAssistant, site: MockConfigEntry, imported: Import
+    hass: HomeAssistant, without_app: MockConfigEntry, imported: Import
 ) -> None:
     await imported()
-    await set_up(hass, site)
+    await set_up(hass, without_app)
     await make_automation(hass)
     assert await workflows.async_install(hass) == []
     assert not file(hass, BLUEPRINT).exists()
     assert issues(hass) == []
-    diagnostics = await async_get_config_entry_diagnostics(hass, site)
+    diagnostics = await async_get_config_entry_diagnostics(hass, without_app)
     assert diagnostics["workflows"] == [
         {"offered": OFFERED, "path": IMPORTED, "version": VERSION, "newest": VERSION, "state": "same", "automations": 1}
     ]
 
 
 async def test_an_outdated_imported_copy_is_updated_in_place_after_confirmation(
-    hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
+    hass: HomeAssistant, without_app: MockConfigEntry, imported: Import, newer: Offer
 ) -> None:
     await imported()
     before = file(hass).read_bytes()
     newer()
-    await set_up(hass, site)
+    await set_up(hass, without_app)
     await make_automation(hass)
     asked = await fix(hass, confirm=False)
     assert asked["step_id"] == "update"
@@ -173,31 +156,33 @@ async def test_an_outdated_imported_copy_is_updated_in_place_after_confirmation(
     assert state_of(hass) == "on"
 
 
-async def test_a_copy_made_at_set_up_is_updated_too(hass: HomeAssistant, site: MockConfigEntry, newer: Offer) -> None:
+async def test_a_copy_made_at_set_up_is_updated_too(
+    hass: HomeAssistant, without_app: MockConfigEntry, newer: Offer
+) -> None:
     await workflows.async_install(hass)
     newer()
-    await set_up(hass, site)
+    await set_up(hass, without_app)
     assert (await fix(hass))["type"] is FlowResultType.CREATE_ENTRY
     assert NEWEST in file(hass, BLUEPRINT).read_text()
 
 
 async def test_an_edited_copy_is_replaced_only_after_a_warning(
-    hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer, text: str
+    hass: HomeAssistant, without_app: MockConfigEntry, imported: Import, newer: Offer, text: str
 ) -> None:
     await imported(text.replace("default: 15", "default: 20"))
     newer()
-    await set_up(hass, site)
+    await set_up(hass, without_app)
     assert (await fix(hass, confirm=False))["step_id"] == "replace"
     assert (await fix(hass))["type"] is FlowResultType.CREATE_ENTRY
     assert NEWEST in file(hass).read_text()
 
 
 async def test_a_copy_edited_while_the_dialog_is_open_needs_a_new_confirmation(
-    hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
+    hass: HomeAssistant, without_app: MockConfigEntry, imported: Import, newer: Offer
 ) -> None:
     await imported()
     newer()
-    await set_up(hass, site)
+    await set_up(hass, without_app)
     flow = WorkflowUpdateFlow(IMPORTED)
     flow.hass, flow.handler, flow.flow_id, flow.context = hass, DOMAIN, "1", {}
     assert (await flow.async_step_init())["step_id"] == "update"
@@ -210,10 +195,10 @@ async def test_a_copy_edited_while_the_dialog_is_open_needs_a_new_confirmation(
 
 @pytest.mark.parametrize("version", [NEWEST, "mine", "{{ 1 }}", ""])
 async def test_a_copy_with_a_newer_or_unreadable_version_is_not_updated(
-    hass: HomeAssistant, site: MockConfigEntry, imported: Import, text: str, version: str
+    hass: HomeAssistant, without_app: MockConfigEntry, imported: Import, text: str, version: str
 ) -> None:
     await imported(text.replace(VERSION, version))
-    await set_up(hass, site)
+    await set_up(hass, without_app)
     assert issues(hass) == []
     [copies] = (await workflows.async_find_copies(hass)).values()
     assert [copy.version for copy in copies] == [version]
@@ -222,7 +207,7 @@ async def test_a_copy_with_a_newer_or_unreadable_version_is_not_updated(
 @pytest.mark.parametrize("disabled", [False, True])
 async def test_a_copy_is_not_updated_while_an_automation_is_incompatible(
     hass: HomeAssistant,
-    site: MockConfigEntry,
+    without_app: MockConfigEntry,
     imported: Import,
     newer: Offer,
     disabled: bool,  # noqa: FBT001 - a parameter of the test
@@ -230,7 +215,7 @@ async def test_a_copy_is_not_updated_while_an_automation_is_incompatible(
     await imported()
     before = file(hass).read_bytes()
     newer(input=A_NEW_INPUT)
-    await set_up(hass, site)
+    await set_up(hass, without_app)
     await make_automation(hass, pet="cat")
     if disabled:
         er.async_get(hass).async_update_entity(AUTOMATION, disabled_by=er.RegistryEntryDisabler.USER)
@@ -249,11 +234,11 @@ async def test_a_copy_is_not_updated_while_an_automation_is_incompatible(
 
 
 async def test_an_unreadable_configuration_or_a_read_only_folder_changes_nothing(
-    hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer, monkeypatch: pytest.MonkeyPatch
+    hass: HomeAssistant, without_app: MockConfigEntry, imported: Import, newer: Offer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await imported()
     newer()
-    await set_up(hass, site)
+    await set_up(hass, without_app)
     configuration = Path(hass.config.path("configuration.yaml"))
     configuration.write_text("automation: [\n")
     assert (await fix(hass))["reason"] == "configuration_unreadable"
@@ -268,14 +253,14 @@ async def test_an_unreadable_configuration_or_a_read_only_folder_changes_nothing
 
 
 async def test_an_ignored_version_stays_ignored_after_a_reload(
-    hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
+    hass: HomeAssistant, without_app: MockConfigEntry, imported: Import, newer: Offer
 ) -> None:
     await imported()
     newer()
-    await set_up(hass, site)
+    await set_up(hass, without_app)
     ignored = issues(hass)[0].issue_id
     ir.async_ignore_issue(hass, DOMAIN, ignored, ignore=True)
-    assert await hass.config_entries.async_reload(site.entry_id)
+    assert await hass.config_entries.async_reload(without_app.entry_id)
     await hass.async_block_till_done()
     assert [bool(issue.dismissed_version) for issue in issues(hass)] == [True]
 
@@ -289,11 +274,11 @@ async def test_an_ignored_version_stays_ignored_after_a_reload(
 
 
 async def test_deleting_the_copy_deletes_the_issue(
-    hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
+    hass: HomeAssistant, without_app: MockConfigEntry, imported: Import, newer: Offer
 ) -> None:
     await imported()
     newer()
-    await set_up(hass, site)
+    await set_up(hass, without_app)
     flow_data = issues(hass)[0].data
     file(hass).unlink()
     flow = WorkflowUpdateFlow(str((flow_data or {})["path"]))
@@ -306,13 +291,13 @@ async def test_deleting_the_copy_deletes_the_issue(
 
 
 async def test_removing_the_last_site_deletes_the_issue(
-    hass: HomeAssistant, site: MockConfigEntry, imported: Import, newer: Offer
+    hass: HomeAssistant, without_app: MockConfigEntry, imported: Import, newer: Offer
 ) -> None:
     await imported()
     newer()
-    await set_up(hass, site)
+    await set_up(hass, without_app)
     assert issues(hass)
-    await hass.config_entries.async_remove(site.entry_id)
+    await hass.config_entries.async_remove(without_app.entry_id)
     assert issues(hass) == []
     assert file(hass).exists(), "the user installed it"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from process_cosmos_testbed.home_assistant.client import HomeAssistantClient
 from process_cosmos_testbed.processes import until
-from tests.supervisor.apps import App
-from tests.supervisor.fake import HOME_TOKEN, FakeSupervisor
+from tests.support.supervisor.apps import App
+from tests.support.supervisor.fake import HOME_TOKEN, FakeSupervisor
 
 from .home import Lived, living_home
 

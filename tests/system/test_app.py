@@ -6,9 +6,9 @@ from aiohasupervisor import SupervisorClient
 from aiohttp import ClientSession
 
 from process_cosmos_testbed.broker import running_broker
-from tests.supervisor.apps import App, State
-from tests.supervisor.container import ProcessHost
-from tests.supervisor.fake import HOME_TOKEN, FakeSupervisor
+from tests.support.supervisor.apps import App, State
+from tests.support.supervisor.container import ProcessHost
+from tests.support.supervisor.fake import HOME_TOKEN, FakeSupervisor
 
 from .setting_up import REPOSITORY, finish, home_beside, offered, set_up_with_the_app, step, until_linked
 

@@ -12,8 +12,8 @@ import pytest
 from aiohttp import ClientSession
 
 from process_cosmos_testbed.processes import ManagedProcess, accepts
-from tests.supervisor.apps import App
-from tests.supervisor.fake import FakeSupervisor
+from tests.support.supervisor.apps import App
+from tests.support.supervisor.fake import FakeSupervisor
 
 from .setting_up import REPOSITORY, home_beside, set_up_with_the_app
 

@@ -12,7 +12,7 @@ import pytest
 
 from process_cosmos_gateway.options import MEGABYTE
 from process_cosmos_testbed.failing_disk import NAME, DiskFault, DiskVfs, FailingDisk, edit_schema
-from tests.gateway.devices.parts import until
+from tests.support.waiting import until
 
 RANDOM = Random(1)  # noqa: S311 - a seed makes a run repeatable
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from process_cosmos_testbed.proxy import FaultProxy
-from tests.gateway.devices.parts import until
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from process_cosmos_testbed.cli import main
 from process_cosmos_testbed.control import ControlError, controlled, device_commands, proxy_commands, send_command
 from process_cosmos_testbed.proxy import FaultProxy
 from process_cosmos_testbed.virtual_devices.kinds import LeakSensor, TemperatureSensor, Valve
-from tests.gateway.devices.parts import client, until
+from tests.gateway.devices.parts import client
+from tests.support.waiting import until
 
 
 async def test_a_thing_describes_itself_retained_and_says_goodbye(broker: Broker) -> None:

@@ -27,7 +27,7 @@ from process_cosmos_gateway.contract.session import GatewayHello, Result
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Store
 
-from .link import RUN, SECONDS, Link, hello
+from .link import RUN, Link, hello
 from .test_change_feed import HandClock
 
 SITE = Ulid("01KAQ70000PC0SM0S000000000")
@@ -136,11 +136,6 @@ class ServerHarness:
         await link.send(hello())
         assert isinstance(await link.next(), GatewayHello)
         return link
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(SECONDS):
-            while not condition():  # noqa: ASYNC110 - the fakes' lists have no event
-                await asyncio.sleep(0)
 
 
 @asynccontextmanager

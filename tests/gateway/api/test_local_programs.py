@@ -17,23 +17,11 @@ from process_cosmos_gateway.contract.local_programs import LONGEST_PUBLISH, MOST
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.outbox import DropReason, Limits
 from process_cosmos_gateway.outbox.enqueue import EncodedEvent, EnqueueResult
+from tests.support.waiting import until
 
 from .endpoints import Endpoints, publish, with_endpoints
 from .link import SECONDS
 from .services import SITE
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not condition():  # noqa: ASYNC110 - the counter has no event
-            await asyncio.sleep(0)
-
-
-@pytest.fixture
-async def endpoints(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Endpoints]:
-    async with with_endpoints(tmp_path, unused_tcp_port) as made:
-        await made.outbox.register("cloud", [EventKind.DEVICE])
-        yield made
 
 
 async def test_a_published_event_is_queued_as_a_cloudevent_before_its_result(endpoints: Endpoints) -> None:

@@ -1,23 +1,12 @@
 """Contents and authorization of ``/metrics``."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from process_cosmos_gateway.contract.destinations import EventKind, Priority
+from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.outbox import Delivered, DropReason
 from process_cosmos_gateway.store import Transaction
 
-from .endpoints import Endpoints, publish, with_endpoints
-
-
-@pytest.fixture
-async def endpoints(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Endpoints]:
-    async with with_endpoints(tmp_path, unused_tcp_port) as made:
-        await made.outbox.register("cloud", [EventKind.DEVICE])
-        yield made
+from .endpoints import Endpoints, publish
 
 
 async def scraped(endpoints: Endpoints) -> dict[tuple[str, str], float]:

@@ -20,6 +20,7 @@ from process_cosmos_gateway.contract.destinations import LinkState, Priority, Re
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.pairing import parse_pairing_line
 from process_cosmos_gateway.options import BrokerOptions
+from tests.support.waiting import until
 
 from .facts import CLOUD, WELL, FakeStatus, page_of
 from .link import SECONDS
@@ -95,7 +96,7 @@ async def test_it_shows_the_site_and_whether_home_assistant_is_connected(page: P
     link = await page.server.open()
     assert "not connected" not in await page.get()
     await link.socket.close()
-    await page.server.until(lambda: "closed" in page.server.alerts.calls)
+    await until(lambda: "closed" in page.server.alerts.calls)
     assert "not connected" in await page.get()
 
 

@@ -21,6 +21,7 @@ from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Position
 from process_cosmos_gateway.contract.session import Committed, Heartbeat, Result
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
+from tests.support.waiting import until
 
 from .link import RUN, SECONDS, transition
 from .services import ServerHarness, serving
@@ -130,7 +131,7 @@ async def test_a_refused_request_is_answered_with_the_code(server: ServerHarness
 async def test_the_session_of_a_home_assistant_that_does_not_read_is_closed(server: ServerHarness) -> None:
     link = await server.open()
     await link.send(Subscribe(id="1", run=RUN))
-    await server.until(lambda: server.alerts.contacts == 1)
+    await until(lambda: server.alerts.contacts == 1)
     long = ValueChanged(sequence=0, device="leak", property="note", value="x" * 1000, age=0.0)
     async with asyncio.timeout(SECONDS):
         while server.alerts.calls == ["opened"]:

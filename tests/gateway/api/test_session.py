@@ -14,7 +14,8 @@ from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Position
 from process_cosmos_gateway.contract.session import Committed, Heartbeat, Refused, Result, Stopping
 from tests.gateway.alerts.parts import alert, leak_opened
-from tests.hostile import nested
+from tests.support.hostile import nested
+from tests.support.waiting import until
 
 from .link import RUN, Link, hello, transition
 from .services import SITE, ServerHarness, serving
@@ -28,7 +29,7 @@ async def test_heartbeats_are_sent_unprompted(server: ServerHarness) -> None:
 async def test_every_frame_counts_as_contact(server: ServerHarness) -> None:
     link = await server.open()
     await link.send(Heartbeat(), Heartbeat(), CaughtUp())
-    await server.until(lambda: server.alerts.contacts == 3)
+    await until(lambda: server.alerts.contacts == 3)
 
 
 async def test_transitions_are_applied_in_order_and_each_is_confirmed(server: ServerHarness) -> None:
@@ -36,7 +37,7 @@ async def test_transitions_are_applied_in_order_and_each_is_confirmed(server: Se
     await link.send(*map(transition, range(4, 60)), CaughtUp(), Result(id="cloud/1"))
     for n in range(4, 60):
         assert await link.next() == Committed(position=Position(run=RUN, n=n))
-    await server.until(lambda: len(server.alerts.calls) == 59)
+    await until(lambda: len(server.alerts.calls) == 59)
     assert server.alerts.calls == ["opened", *range(4, 60), "caught up", Result(id="cloud/1")]
 
 
@@ -54,9 +55,9 @@ async def test_transitions_that_arrive_during_a_write_share_the_next_write(serve
     link = await server.open()
     server.alerts.gate.clear()
     await link.send(transition(4))
-    await server.until(lambda: server.alerts.contacts == 1)
+    await until(lambda: server.alerts.contacts == 1)
     await link.send(*map(transition, range(5, 10)), CaughtUp(), transition(10))
-    await server.until(lambda: server.alerts.contacts == 8)
+    await until(lambda: server.alerts.contacts == 8)
     server.alerts.gate.set()
     for n in range(4, 11):
         assert await link.next() == Committed(position=Position(run=RUN, n=n))
@@ -74,7 +75,7 @@ async def test_beyond_sixteen_unanswered_the_server_stops_reading(server: Server
     link = await server.open()
     server.alerts.gate.clear()
     await link.send(*map(transition, range(100)))
-    await server.until(lambda: server.alerts.contacts > MOST_UNANSWERED)
+    await until(lambda: server.alerts.contacts > MOST_UNANSWERED)
     await link.next(beats=True)
     await link.next(beats=True)
     assert server.alerts.contacts == MOST_UNANSWERED + 1
@@ -100,7 +101,7 @@ async def test_a_new_session_ends_the_old_one_first(server: ServerHarness) -> No
     old = await server.open()
     server.alerts.gate.clear()
     await old.send(transition(4))
-    await server.until(lambda: server.alerts.contacts == 1)
+    await until(lambda: server.alerts.contacts == 1)
     new = await server.open()
     server.alerts.gate.set()
     await old.end()
@@ -112,7 +113,7 @@ async def test_a_new_session_ends_the_old_one_first(server: ServerHarness) -> No
 async def test_simultaneous_connections_leave_one_session(server: ServerHarness) -> None:
     links = await asyncio.gather(*(server.connect() for _ in range(8)))
     await asyncio.gather(*(link.send(hello()) for link in links))
-    await server.until(lambda: server.alerts.calls.count("opened") == 8)
+    await until(lambda: server.alerts.calls.count("opened") == 8)
     assert server.alerts.calls == ["opened", "closed"] * 7 + ["opened"]
 
 
@@ -120,13 +121,13 @@ async def test_an_announced_stop_is_reported_to_alerts(server: ServerHarness) ->
     link = await server.open()
     await link.send(Stopping())
     await link.socket.close()
-    await server.until(lambda: server.alerts.calls == ["opened", "closed, announced"])
+    await until(lambda: server.alerts.calls == ["opened", "closed, announced"])
 
 
 async def test_a_lost_connection_is_not_an_announced_stop(server: ServerHarness) -> None:
     link = await server.open()
     link.socket._response.close()  # like a lost connection, without a closing frame
-    await server.until(lambda: server.alerts.calls == ["opened", "closed"])
+    await until(lambda: server.alerts.calls == ["opened", "closed"])
 
 
 def change(value: bool) -> ValueChanged:  # noqa: FBT001
@@ -161,7 +162,7 @@ async def test_a_stopping_home_assistant_confirms_nothing(server: ServerHarness)
     while not isinstance(received := await link.next(), ValueChanged):
         pass
     await link.send(Heartbeat(sequence=received.sequence))
-    await server.until(lambda: server.alerts.contacts == 3)
+    await until(lambda: server.alerts.contacts == 3)
     assert [each.value for each in (await subscribe(await server.open())).changes] == [True]
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,22 +19,14 @@ from process_cosmos_gateway.api.local_programs.tokens import (
     read_tokens,
     revoke_token,
 )
-from process_cosmos_gateway.contract.destinations import EventKind
 from process_cosmos_gateway.contract.local_programs import MOST_CONNECTIONS
 from process_cosmos_gateway.errors import StartError
 from tests.gateway.gateway_process import COMMAND
 
-from .endpoints import PROGRAM, Endpoints, publish, with_endpoints
+from .endpoints import PROGRAM, Endpoints, publish
 from .link import SECONDS
 from .services import ServerHarness
 from .test_change_feed import HandClock
-
-
-@pytest.fixture
-async def endpoints(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Endpoints]:
-    async with with_endpoints(tmp_path, unused_tcp_port) as made:
-        await made.outbox.register("cloud", [EventKind.DEVICE])
-        yield made
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/ws/events"])

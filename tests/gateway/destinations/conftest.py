@@ -17,6 +17,7 @@ from process_cosmos_gateway.contract.identifiers import UlidFactory
 from process_cosmos_gateway.destinations import Destinations
 from process_cosmos_gateway.outbox import Limits, Outbox
 from process_cosmos_gateway.store import Store
+from tests.cloud.endpoint import EndpointProcess, endpoint_process
 
 from .parts import FakeAlerts, Receiver, event, receiver
 
@@ -101,3 +102,10 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 async def hook() -> AsyncIterator[Receiver]:
     async with receiver() as server:
         yield server
+
+
+@pytest.fixture
+async def cloud(tmp_path: Path) -> AsyncIterator[EndpointProcess]:
+    """A cloud endpoint as a process."""
+    async with endpoint_process(tmp_path / "cloud") as endpoint:
+        yield endpoint

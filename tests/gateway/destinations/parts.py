@@ -24,13 +24,6 @@ PATIENCE = 20.0
 type Behaviour = Callable[[web.Request, bytes], Awaitable[web.StreamResponse]]
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds, at most 20 s."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - what is waited for does not know of tests
-            await asyncio.sleep(0.005)
-
-
 def event_id(number: int) -> Ulid:
     """Return the id of event ``number``."""
     return Ulid(f"01K{number:023d}")

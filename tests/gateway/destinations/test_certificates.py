@@ -20,17 +20,12 @@ from process_cosmos_gateway.destinations.cloud import Credentials
 from process_cosmos_gateway.destinations.settings import CloudSettings, StoredDestination, load_one, update_settings
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.store import Transaction
-from tests.cloud.endpoint import EndpointProcess, endpoint_process, run_command
+from tests.cloud.endpoint import EndpointProcess, run_command
 from tests.cloud.endpoint import Site as Wire
+from tests.support.waiting import until
 
 from .conftest import Site, running_site
-from .parts import event_id, until
-
-
-@pytest.fixture
-async def cloud(tmp_path: Path) -> AsyncIterator[EndpointProcess]:
-    async with endpoint_process(tmp_path / "cloud") as endpoint:
-        yield endpoint
+from .parts import event_id
 
 
 async def kept(site: Site) -> StoredDestination:

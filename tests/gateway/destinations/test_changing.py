@@ -28,9 +28,10 @@ from process_cosmos_gateway.destinations.settings import (
 )
 from process_cosmos_gateway.errors import RequestRefusedError
 from tests.cloud.endpoint import endpoint_process, run_command
+from tests.support.waiting import until
 
 from .conftest import Site, running_site
-from .parts import Behaviour, Receiver, accept, event_id, keep_silent, receiver, reply, until
+from .parts import Behaviour, Receiver, accept, event_id, keep_silent, receiver, reply
 
 PAGE = b"<p>Thank you, stored."
 

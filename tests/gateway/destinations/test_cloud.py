@@ -3,7 +3,6 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,16 +20,11 @@ from process_cosmos_gateway.destinations.settings import load_one, store_inbox_c
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_testbed.processes import free_port
 from tests.cloud.conftest import new_code
-from tests.cloud.endpoint import EndpointProcess, endpoint_process, swallowing_replies
+from tests.cloud.endpoint import EndpointProcess, swallowing_replies
+from tests.support.waiting import until
 
 from .conftest import Site
-from .parts import Receiver, alert_id, event_id, until
-
-
-@pytest.fixture
-async def cloud(tmp_path: Path) -> AsyncIterator[EndpointProcess]:
-    async with endpoint_process(tmp_path / "cloud") as endpoint:
-        yield endpoint
+from .parts import Receiver, alert_id, event_id
 
 
 async def refusal(site: Site, code: str) -> RequestRefusedError:

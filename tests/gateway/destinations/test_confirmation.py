@@ -22,9 +22,10 @@ from process_cosmos_gateway.destinations.confirmation import (
     is_confirmation,
 )
 from process_cosmos_gateway.destinations.http_statuses import Meaning, meaning
+from tests.support.waiting import until
 
 from .conftest import Site
-from .parts import Behaviour, Receiver, accept, receiver, reply, until
+from .parts import Behaviour, Receiver, accept, receiver, reply
 
 SCRIPT = "<script>location.href='http://10.0.0.1/login'</script>"
 PAGES: dict[str, tuple[bytes, str | None]] = {

@@ -18,9 +18,9 @@ from process_cosmos_gateway.destinations.destination import Down, Polled, ProbeR
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.outbox import Delivered, Delivery, DeliveryResult, Failed, Outbox, Rejected
 from process_cosmos_gateway.store import Store
-from tests.gateway.store.parts import opened
+from tests.support.waiting import until
 
-from .parts import FakeAlerts, event, until
+from .parts import FakeAlerts, event
 
 DESTINATION = "receiver"
 
@@ -62,12 +62,6 @@ class FakeDestination:
 def accept_all(batch: int, deliveries: Sequence[Delivery]) -> Sent:
     """Accept every event, with a token for each batch."""
     return Sent(results=[(delivery, Delivered()) for delivery in deliveries], token=f"token {batch}")
-
-
-@pytest.fixture
-async def store(tmp_path: Any) -> AsyncIterator[Store]:  # noqa: ANN401 - pytest's
-    async with opened(tmp_path) as store:
-        yield store
 
 
 @pytest.fixture

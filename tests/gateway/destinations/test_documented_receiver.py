@@ -13,10 +13,11 @@ from process_cosmos_gateway.contract.destinations import EventKind, LinkState, P
 from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.outbox import GAP_KEY, Event, OutgoingReading, device_key
 from process_cosmos_testbed.processes import free_port
-from tests.documents import TOP, blocks
+from tests.support.documents import TOP, blocks
+from tests.support.waiting import until
 
 from .conftest import Site
-from .parts import delivery, event, event_id, until
+from .parts import delivery, event, event_id
 
 BLUEPRINT = TOP / "blueprints/automation/process_cosmos/leak_guard.yaml"
 

@@ -14,9 +14,10 @@ from process_cosmos_gateway.destinations import http_request
 from process_cosmos_gateway.destinations.delivery_state import PROBE_SECONDS
 from process_cosmos_gateway.destinations.failure_cause import IN_FLIGHT, LATE_SECONDS
 from process_cosmos_gateway.outbox import Limits, OutgoingReading
+from tests.support.waiting import until
 
 from .conftest import Site, running_site
-from .parts import Behaviour, Receiver, accept, break_off, event, event_id, keep_silent, reply, until
+from .parts import Behaviour, Receiver, accept, break_off, event, event_id, keep_silent, reply
 
 PATIENCE = 1.0
 BAD = event_id(1)

@@ -32,9 +32,10 @@ from process_cosmos_gateway.destinations.inbox import (
 from process_cosmos_gateway.destinations.settings import CloudSettings, StoredDestination, load_one, save
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.outbox import Rejected
+from tests.support.waiting import until
 
 from .conftest import Site
-from .parts import SITE, Receiver, alert_id, event_id, receiver, reply, until
+from .parts import SITE, Receiver, alert_id, event_id, receiver, reply
 from .test_cloud_replies import TOKEN, enrolled
 from .test_hostile_endpoint import ANSWERS
 

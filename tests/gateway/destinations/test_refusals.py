@@ -10,9 +10,10 @@ from aiohttp import web
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.destinations import link, parallel_sender
 from process_cosmos_gateway.destinations.failure_cause import MOST_SUSPECTS
+from tests.support.waiting import until
 
 from .conftest import Site
-from .parts import Receiver, accept, event, event_id, reply, until
+from .parts import Receiver, accept, event, event_id, reply
 
 CHANGE = 500
 

@@ -11,9 +11,10 @@ from process_cosmos_gateway.destinations.destination import Refused
 from process_cosmos_gateway.destinations.settings import WebhookSettings, public_address
 from process_cosmos_gateway.destinations.webhook import Webhook
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
+from tests.support.waiting import until
 
 from .conftest import Site, running_site
-from .parts import Receiver, delivery, reply, until
+from .parts import Receiver, delivery, reply
 
 CANARY = "canary-5b1d0c7e"
 

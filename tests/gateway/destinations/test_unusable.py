@@ -22,9 +22,10 @@ from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.store import Transaction
 from tests.cloud.endpoint import endpoint_process
 from tests.gateway.store.parts import HandClock
+from tests.support.waiting import until
 
 from .conftest import Site, running_site
-from .parts import Receiver, until
+from .parts import Receiver
 from .test_cloud_replies import enrolled
 
 NAME = "bad"

@@ -12,9 +12,10 @@ from process_cosmos_gateway.contract.urls import encode_url
 from process_cosmos_gateway.destinations.settings import WebhookSettings
 from process_cosmos_gateway.destinations.webhook import Webhook
 from process_cosmos_gateway.errors import RequestRefusedError
+from tests.support.waiting import until
 
 from .conftest import Site
-from .parts import delivery, until
+from .parts import delivery
 
 
 class RawServer:

@@ -15,6 +15,7 @@ from process_cosmos_gateway.contract.destinations import EventKind, LinkState, P
 from process_cosmos_gateway.destinations import http_request
 from process_cosmos_gateway.destinations.failure_cause import IN_FLIGHT
 from process_cosmos_gateway.outbox import Limits
+from tests.support.waiting import until
 
 from .conftest import Site, running_site
 from .parts import (
@@ -29,7 +30,6 @@ from .parts import (
     keep_silent,
     receiver,
     reply,
-    until,
 )
 
 

@@ -20,16 +20,10 @@ from process_cosmos_gateway.options import ReadingOptions
 from process_cosmos_gateway.outbox import Delivered, Outbox
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import new_ulids, opened
+from tests.support.waiting import until
 
 EVERYTHING = "everything"
 """A destination that subscribes to all kinds, so that events stay in the outbox."""
-
-
-async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait until ``condition`` is true; raise ``TimeoutError`` after ``seconds``."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - the condition has no event to wait for
-            await asyncio.sleep(0.005)
 
 
 @dataclass
@@ -208,3 +202,8 @@ def description_of(thing: str, /, **members: object) -> dict[str, Any]:
         "events": {"overflow": {"forms": [{"href": f"{base}/events/overflow", "op": "subscribeevent"}]}},
         **members,
     }
+
+
+async def rows(store: Store, sql: str) -> list[tuple[object, ...]]:
+    """Return the rows of a query."""
+    return await store.read(lambda transaction: transaction.rows(sql))

@@ -11,8 +11,9 @@ import pytest
 from process_cosmos_gateway.devices import BrokerOptions
 from process_cosmos_testbed.processes import accepts, free_port
 from process_cosmos_testbed.virtual_devices.kinds import LeakSensor, Valve
+from tests.support.waiting import until
 
-from .parts import client, running_devices, set_up_tank, until
+from .parts import client, running_devices, set_up_tank
 
 pytestmark = pytest.mark.long
 

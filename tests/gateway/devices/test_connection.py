@@ -19,8 +19,9 @@ from process_cosmos_testbed.broker import Broker, running_broker
 from process_cosmos_testbed.processes import free_port
 from process_cosmos_testbed.proxy import FaultProxy
 from process_cosmos_testbed.virtual_devices.kinds import LeakSensor
+from tests.support.waiting import until
 
-from .parts import client, running_devices, until
+from .parts import client, running_devices
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from process_cosmos_gateway.devices.things.description import AVAILABILITY
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_testbed.broker import Broker
 from process_cosmos_testbed.virtual_devices.kinds import LeakSensor, TemperatureSensor, Valve
+from tests.support.waiting import until
 
-from .parts import client, description, description_of, running_devices, until
+from .parts import client, description, description_of, running_devices
 
 TD = "wot/tank/td"
 LEVEL = "wot/tank/properties/level"

@@ -12,8 +12,9 @@ from process_cosmos_gateway.devices.things.description_intake import Description
 from process_cosmos_gateway.devices.things.device_table import DeviceTable
 from process_cosmos_gateway.devices.things.rates import DeviceRate, SlidingWindow, TokenBucket
 from process_cosmos_testbed.broker import Broker
+from tests.support.waiting import until
 
-from .parts import Client, RunningDevices, client, description, description_of, running_devices, set_up_tank, until
+from .parts import Client, RunningDevices, client, description, description_of, running_devices, set_up_tank
 
 LEVEL = "wot/tank/properties/level"
 PUMP = "wot/tank/properties/pump"

@@ -9,8 +9,9 @@ from process_cosmos_gateway.devices.mqtt.connection import Connection
 from process_cosmos_gateway.devices.mqtt.mqtt_session import DROPPED_TOPIC
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_testbed.broker import Broker, running_broker
+from tests.support.waiting import until
 
-from .parts import RunningDevices, client, running_devices, set_up_tank, until
+from .parts import RunningDevices, client, running_devices, set_up_tank
 
 LEVEL = "wot/tank/properties/level"
 GAP = "process_cosmos.gap.v1"

@@ -10,8 +10,9 @@ import pytest
 from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
 from process_cosmos_testbed.broker import Broker, running_broker
 from process_cosmos_testbed.proxy import FaultProxy
+from tests.support.waiting import until
 
-from .parts import blocked_store, client, running_devices, set_up_tank, until
+from .parts import blocked_store, client, running_devices, set_up_tank
 from .test_redelivery import OVERFLOW, possible_repeats_of
 
 MANUAL_SAVE = ("allow_anonymous true", "autosave_interval 0")

@@ -5,8 +5,9 @@ from contextlib import asynccontextmanager
 
 from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
 from process_cosmos_testbed.broker import Broker
+from tests.support.waiting import until
 
-from .parts import client, until
+from .parts import client
 
 NAME = "gateway"
 TOPIC = "tank/level"

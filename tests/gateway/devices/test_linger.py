@@ -13,8 +13,9 @@ from process_cosmos_gateway.options import ReadingOptions
 from process_cosmos_gateway.outbox import DropReason
 from process_cosmos_gateway.store import Transaction
 from process_cosmos_testbed.broker import Broker
+from tests.support.waiting import until
 
-from .parts import blocked_store, client, running_devices, set_up_tank, until
+from .parts import blocked_store, client, running_devices, set_up_tank
 
 LEVEL = "wot/tank/properties/level"
 PUMP = "wot/tank/properties/pump"

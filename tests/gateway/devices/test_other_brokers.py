@@ -19,8 +19,9 @@ from process_cosmos_gateway.devices.mqtt.versions import TRY_5_AGAIN, Version, V
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_testbed.broker import Broker, running_broker
 from process_cosmos_testbed.mqtt_proxy import Manners, MqttProxy, Reaction
+from tests.support.waiting import until
 
-from .parts import RunningDevices, client, description, running_devices, set_up_tank, until
+from .parts import RunningDevices, client, description, running_devices, set_up_tank
 
 LEVEL = "wot/tank/properties/level"
 

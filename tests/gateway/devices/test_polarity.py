@@ -8,8 +8,9 @@ import pytest
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_testbed.broker import Broker
+from tests.support.waiting import until
 
-from .parts import client, description, running_devices, until
+from .parts import client, description, running_devices
 
 TD = "wot/tank/td"
 CLOSED = "wot/tank/properties/valveClosed"

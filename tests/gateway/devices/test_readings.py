@@ -18,16 +18,12 @@ from process_cosmos_gateway.store.disk_reserve import RESERVE
 from process_cosmos_testbed.broker import Broker
 from tests.gateway.store.parts import new_ulids, opened
 
-from .parts import client, running_devices, set_up_tank
+from .parts import client, rows, running_devices, set_up_tank
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0
 COUNTED = "SELECT total(bytes) FROM device_property"
 SIZE = "SELECT 48 * count(*) + total(iif(typeof(value) = 'text', octet_length(value), 0)) FROM device_reading"
-
-
-async def rows(store: Store, sql: str) -> list[tuple[object, ...]]:
-    return await store.read(lambda transaction: transaction.rows(sql))
 
 
 def store_readings(transaction: Transaction, name: str, count: int, every: float, text: str | None = None) -> None:

@@ -12,8 +12,9 @@ import pytest
 from process_cosmos_gateway.contract.devices import EventHappened, ValueChanged
 from process_cosmos_gateway.devices.mqtt.connection import Message
 from process_cosmos_testbed.broker import Broker
+from tests.support.waiting import until
 
-from .parts import RunningDevices, client, description, running_devices, until
+from .parts import RunningDevices, client, description, running_devices
 
 TD = "wot/tank/td"
 LEVEL = "wot/tank/properties/level"

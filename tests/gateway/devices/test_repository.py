@@ -12,14 +12,12 @@ from process_cosmos_gateway.devices.things.values import Reading
 from process_cosmos_gateway.store import Store, Transaction
 from tests.gateway.store.parts import opened
 
+from .parts import rows
+
 DAY = 86_400.0
 NOW = 1_800_000_000.0
 TIMES = "SELECT time - 1800000000 FROM device_reading ORDER BY time"
 ROWS = "SELECT (SELECT count(*) FROM device), (SELECT count(*) FROM device_property)"
-
-
-async def rows(store: Store, sql: str) -> list[tuple[object, ...]]:
-    return await store.read(lambda transaction: transaction.rows(sql))
 
 
 async def delete_old(store: Store, now: float) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 from process_cosmos_gateway.store.backup import make_backup
 from process_cosmos_testbed.broker import Broker
 from process_cosmos_testbed.virtual_devices.kinds import LeakSensor, Valve
+from tests.support.waiting import until
 
-from .parts import running_devices, until
+from .parts import running_devices
 
 WRITES = "SELECT CAST(value AS TEXT) FROM device_write"
 

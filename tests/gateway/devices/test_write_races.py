@@ -16,8 +16,7 @@ from process_cosmos_gateway.devices.things.property_writes import PropertyWrites
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import HandClock, SyncCountingVfs, opened
-
-from .parts import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 

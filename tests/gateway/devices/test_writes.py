@@ -10,8 +10,9 @@ from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_testbed.broker import Broker
 from process_cosmos_testbed.virtual_devices.kinds import LeakSensor, Valve
+from tests.support.waiting import until
 
-from .parts import RunningDevices, client, description, running_devices, until
+from .parts import RunningDevices, client, description, running_devices
 
 WRITES = "SELECT CAST(value AS TEXT) FROM device_write"
 QUICK = "process_cosmos_gateway.devices.things.property_writes._FIRST_PAUSE"

@@ -1,20 +1,10 @@
 """Fixtures: a store, a clock and an outbox for each test."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store
-from tests.gateway.store.parts import HandClock, opened
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    """Yield a store in a temporary folder."""
-    async with opened(tmp_path) as store:
-        yield store
+from tests.gateway.store.parts import HandClock
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from .parts import SyncCountingVfs
+
 TOP = Path(__file__).parents[3]
 WITHIN = 120
 
@@ -62,3 +64,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if done.returncode:
         pytest.fail(done.stdout + done.stderr)
     return True
+
+
+@pytest.fixture
+def vfs() -> Iterator[SyncCountingVfs]:
+    """A disk that counts how often it is asked to sync."""
+    vfs = SyncCountingVfs("sync_counting")
+    yield vfs
+    vfs.unregister()

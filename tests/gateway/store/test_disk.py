@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -14,18 +14,12 @@ from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import StorageState, Store, Transaction
 from process_cosmos_gateway.store.errors import StoreReadOnlyError
 from process_cosmos_gateway.store.health import is_damage
+from tests.support.waiting import until
 
 from .parts import SyncCountingVfs, new_ulids, opened
 
 WITHIN = 20
 MB = 1024 * 1024
-
-
-@pytest.fixture
-def vfs() -> Iterator[SyncCountingVfs]:
-    vfs = SyncCountingVfs("sync_counting")
-    yield vfs
-    vfs.unregister()
 
 
 def remount(disk: Path, how: str) -> None:
@@ -54,12 +48,6 @@ async def running(store: Store) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WITHIN):
-        while not condition():  # noqa: ASYNC110 - the condition depends on the store's threads and the disk
-            await asyncio.sleep(0.01)
 
 
 def fill(disk: Path) -> Path:

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import sys
 from pathlib import Path
 
 import apsw
@@ -11,12 +10,11 @@ import pytest
 from process_cosmos_gateway.store import Store, schema
 from process_cosmos_gateway.store.backup import make_backup
 from process_cosmos_gateway.store.errors import SchemaTooNewError
+from tests.gateway.gateway_process import COMMAND
 
 from .parts import new_ulids, opened
 
 NEWER = schema.NEWEST + 1
-
-COMMAND = Path(sys.executable).with_name("process-cosmos-gateway")
 
 
 async def make_newer(folder: Path) -> None:

@@ -5,7 +5,7 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -20,13 +20,6 @@ from .parts import SyncCountingVfs, new_ulids, opened
 
 WITHIN = 20
 """Seconds any wait here may take."""
-
-
-@pytest.fixture
-def vfs() -> Iterator[SyncCountingVfs]:
-    vfs = SyncCountingVfs("sync_counting")
-    yield vfs
-    vfs.unregister()
 
 
 def note(name: str, value: int = 1) -> Callable[[Transaction], int]:

@@ -25,9 +25,9 @@ from process_cosmos_gateway.contract.messages import FROM_HOME_ASSISTANT
 from process_cosmos_gateway.contract.session import Committed, GatewayHello, Result
 from process_cosmos_gateway.outbox import Delivered, Outbox
 from process_cosmos_gateway.store import Store
+from tests.gateway.powercut.disk import Disk, Image, Kept
+from tests.gateway.powercut.recorder import lay_out, recorded
 from tests.gateway.store.parts import HandClock, new_ulids
-from tests.powercut.disk import Disk, Image, Kept
-from tests.powercut.recorder import lay_out, recorded
 
 from .site import Site
 

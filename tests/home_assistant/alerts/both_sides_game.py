@@ -15,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from custom_components.process_cosmos.alerts.record_frames import find_frames
 from process_cosmos_gateway.contract.identifiers import join_names
+from tests.gateway.powercut.disk import Image, Kept
 from tests.gateway.store.parts import HandClock
-from tests.powercut.disk import Image, Kept
 
 from .both_sides import CLOUD, Cloud, GatewaySide, Link
 from .site import Phone, Site

@@ -16,7 +16,7 @@ from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 from custom_components.process_cosmos.alerts.recipients import as_options
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract import codec
-from tests.home_assistant.alerts.push_server import Client, PushServer, push_service
+from tests.home_assistant.alerts.push_server import Client, PushServer, Registered, cloud, push_service, register
 from tests.home_assistant.alerts.site import Phone, Site, add_phone
 
 
@@ -86,3 +86,9 @@ async def client(hass: HomeAssistant, hass_client: ClientSessionGenerator) -> Cl
     await hass.async_block_till_done(wait_background_tasks=True)  # its notify platform comes by discovery
     client: Client = await hass_client()
     return client
+
+
+@pytest.fixture
+async def real_phone(hass: HomeAssistant, client: Client, push_server: PushServer) -> Registered:
+    """Anna's phone, registered with Home Assistant's own ``mobile_app``."""
+    return await register(hass, client, "Anna", app_data=cloud(push_server, "anna"))

@@ -21,7 +21,7 @@ from process_cosmos_gateway.alerts import replica as gateway_replica
 from process_cosmos_gateway.contract import bounds as gateway_bounds
 from process_cosmos_gateway.contract import codec as gateway_codec
 from process_cosmos_gateway.contract import events as gateway_events
-from tests.powercut.disk import Kept
+from tests.gateway.powercut.disk import Kept
 
 from .both_sides import CLOUD
 from .both_sides_game import ENOUGH, ProtocolMachine

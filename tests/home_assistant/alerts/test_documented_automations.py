@@ -9,8 +9,8 @@ from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import async_mock_service
 
 from custom_components.process_cosmos.contract.alerts import AlertState
-from tests.documents import blocks
 from tests.home_assistant.alerts.site import Phone, Site
+from tests.support.documents import blocks
 
 
 @pytest.fixture

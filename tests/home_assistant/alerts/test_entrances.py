@@ -23,7 +23,7 @@ from custom_components.process_cosmos.contract.messages import FROM_GATEWAY
 from tests.home_assistant.alerts.gateway import Gateway
 from tests.home_assistant.alerts.site import Site
 from tests.home_assistant.test_record_log import open_log, write_log
-from tests.hostile import documents, is_json
+from tests.support.hostile import documents, is_json
 
 RECORD = b'[["01JD0000000000000000000001",7,{"type":"note","text":HERE}]]'
 

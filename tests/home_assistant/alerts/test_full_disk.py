@@ -12,17 +12,15 @@ from homeassistant.helpers import issue_registry as ir
 from custom_components.process_cosmos.alerts.errors import NotOnDiskError
 from custom_components.process_cosmos.const import DOMAIN
 from tests.home_assistant.alerts.site import Phone, Site
+from tests.support.disks import disk_full
 
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
     @contextmanager
     def disk() -> Iterator[None]:
         with monkeypatch.context() as patch:
-            patch.setattr("custom_components.process_cosmos.alerts.record_log.os.fsync", full)
+            patch.setattr("custom_components.process_cosmos.alerts.record_log.os.fsync", disk_full)
             yield
 
     return disk
@@ -35,11 +33,8 @@ def issues(hass: HomeAssistant) -> list[str | None]:
 async def test_on_a_full_disk_people_are_notified_the_action_raises_and_an_issue_is_shown(
     hass: HomeAssistant, site: Site, anna: Phone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patch:
-        patch.setattr("custom_components.process_cosmos.alerts.record_log.os.fsync", full)
+        patch.setattr("custom_components.process_cosmos.alerts.record_log.os.fsync", disk_full)
         with pytest.raises(NotOnDiskError) as raised:
             await site.raise_alert()
         assert raised.value.translation_key == "memory_not_written"

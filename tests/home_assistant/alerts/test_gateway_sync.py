@@ -17,6 +17,7 @@ from custom_components.process_cosmos.contract.session import Problem
 from custom_components.process_cosmos.gateway.client import GatewayAwayError, GatewayRefusedError
 from tests.home_assistant.alerts.gateway import Gateway
 from tests.home_assistant.alerts.site import Phone, Site
+from tests.support.disks import disk_full
 
 ANSWERS = [{"name": "Open", "actions": [{"action": "valve.open_valve"}]}, {"name": "Keep off"}]
 
@@ -210,12 +211,9 @@ async def test_a_gateway_added_later_gets_the_alive_alerts(
 async def test_a_failing_disk_prevents_a_session_until_all_records_are_saved(
     linked: Site, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
     gateway.cursor = Position(run=Ulid("01JD0000000000000000000009"), n=3)
     with monkeypatch.context() as patch:
-        patch.setattr("custom_components.process_cosmos.alerts.record_log.os.fsync", full)
+        patch.setattr("custom_components.process_cosmos.alerts.record_log.os.fsync", disk_full)
         with pytest.raises(GatewayAwayError):
             await gateway.connect()
     assert gateway.log == []

@@ -25,14 +25,9 @@ def _simulated_connection(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def anna(hass: HomeAssistant, client: Client, push_server: PushServer) -> Registered:
-    return await register(hass, client, "Anna", app_data=cloud(push_server, "anna"))
-
-
-@pytest.fixture
-async def site(add_site: Callable[..., Site], anna: Registered) -> Site:
+async def site(add_site: Callable[..., Site], real_phone: Registered) -> Site:
     """Return a site that notifies Anna's phone at once and the cloud after ten minutes."""
-    site = add_site("http://127.0.0.1:1", phones=[anna.device_id], destinations=["cloud"])
+    site = add_site("http://127.0.0.1:1", phones=[real_phone.device_id], destinations=["cloud"])
     await site.set_up()
     return site
 
@@ -83,13 +78,13 @@ async def test_a_failing_push_service_starts_level_2_at_once_and_the_phone_is_no
 
 
 async def test_a_phone_registered_again_is_notified(
-    hass: HomeAssistant, client: Client, site: Site, anna: Registered, push_server: PushServer
+    hass: HomeAssistant, client: Client, site: Site, real_phone: Registered, push_server: PushServer
 ) -> None:
     await site.raise_alert()
     (*_, seen) = push_server.pushes("anna")[0]["data"]["actions"]
-    await hass.config_entries.async_remove(anna.entry.entry_id)
+    await hass.config_entries.async_remove(real_phone.entry.entry_id)
     anew = await register(hass, client, "Anna's new phone", device_id="anna", app_data=cloud(push_server, "anew"))
-    assert (anew.webhook_id != anna.webhook_id, len(hass.config_entries.async_entries("mobile_app"))) == (True, 1)
+    assert (anew.webhook_id != real_phone.webhook_id, len(hass.config_entries.async_entries("mobile_app"))) == (True, 1)
     await site.pass_time(seconds=10)
     assert issues(hass) == {}
     await anew.press(seen["action"])
@@ -100,7 +95,7 @@ async def test_a_phone_registered_again_is_notified(
 
 
 async def test_a_notify_entity_that_was_renamed_is_notified(
-    hass: HomeAssistant, add_site: Callable[..., Site], anna: Registered, push_server: PushServer
+    hass: HomeAssistant, add_site: Callable[..., Site], real_phone: Registered, push_server: PushServer
 ) -> None:
     site = add_site(notify_entities=["notify.anna"])
     await site.set_up()
@@ -116,11 +111,11 @@ async def test_a_missing_recipient_is_named_and_the_others_are_notified(
     hass: HomeAssistant,
     client: Client,
     add_site: Callable[..., Site],
-    anna: Registered,
+    real_phone: Registered,
     push_server: PushServer,
 ) -> None:
     ben = await register(hass, client, "Ben", app_data=cloud(push_server, "ben"))
-    site = add_site(phones=[anna.device_id, ben.device_id], notify_entities=["notify.anna"])
+    site = add_site(phones=[real_phone.device_id, ben.device_id], notify_entities=["notify.anna"])
     await site.set_up()
     await hass.config_entries.async_remove(ben.entry.entry_id)
     await site.pass_time(seconds=10)
@@ -138,9 +133,9 @@ async def test_a_missing_recipient_is_named_and_the_others_are_notified(
 
 
 async def test_a_site_without_recipients_is_reported_and_shows_alerts_in_home_assistant(
-    hass: HomeAssistant, client: Client, site: Site, anna: Registered, push_server: PushServer
+    hass: HomeAssistant, client: Client, site: Site, real_phone: Registered, push_server: PushServer
 ) -> None:
-    await hass.config_entries.async_remove(anna.entry.entry_id)
+    await hass.config_entries.async_remove(real_phone.entry.entry_id)
     await site.pass_time(seconds=10)
     assert set(issues(hass)) == {"nobody_left", "recipient_gone"}
     assert issues(hass)["recipient_gone"]["recipient"] == "Anna"
@@ -164,7 +159,7 @@ async def test_a_site_without_recipients_is_reported_and_shows_alerts_in_home_as
 
 @pytest.mark.parametrize("disabled", ["entity", "config entry"])
 async def test_a_disabled_notify_entity_is_missing_until_it_is_enabled(
-    hass: HomeAssistant, add_site: Callable[..., Site], anna: Registered, push_server: PushServer, disabled: str
+    hass: HomeAssistant, add_site: Callable[..., Site], real_phone: Registered, push_server: PushServer, disabled: str
 ) -> None:
     site = add_site(notify_entities=["notify.anna"])
 
@@ -172,7 +167,7 @@ async def test_a_disabled_notify_entity_is_missing_until_it_is_enabled(
         if disabled == "entity":
             er.async_get(hass).async_update_entity("notify.anna", disabled_by=by and er.RegistryEntryDisabler(by))
         else:
-            await hass.config_entries.async_set_disabled_by(anna.entry.entry_id, by and ConfigEntryDisabler(by))
+            await hass.config_entries.async_set_disabled_by(real_phone.entry.entry_id, by and ConfigEntryDisabler(by))
         await hass.async_block_till_done(wait_background_tasks=True)
         await site.pass_time(seconds=10)
 
@@ -190,9 +185,9 @@ async def test_a_disabled_notify_entity_is_missing_until_it_is_enabled(
 
 
 async def test_a_failed_answer_is_shown_in_home_assistant_once_if_no_recipient_is_left(
-    hass: HomeAssistant, site: Site, anna: Registered
+    hass: HomeAssistant, site: Site, real_phone: Registered
 ) -> None:
-    await hass.config_entries.async_remove(anna.entry.entry_id)
+    await hass.config_entries.async_remove(real_phone.entry.entry_id)
     fails = [{"stop": "no valve", "error": True}]
     raised = await site.raise_alert(answers=[{"name": "Close", "actions": fails}])
     await site.call("answer", alert=raised["id"], answer="Close")

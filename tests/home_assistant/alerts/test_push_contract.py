@@ -17,7 +17,7 @@ from custom_components.process_cosmos.alerts import push
 from custom_components.process_cosmos.alerts.notification_results import FailureCode
 from custom_components.process_cosmos.alerts.push import PushFailedError, async_push, push_payload
 
-from .push_server import Client, PushServer, Registered, cloud, register
+from .push_server import Client, PushServer, Registered, register
 
 NOTIFICATION = {
     "title": "Home",
@@ -28,32 +28,27 @@ NOTIFICATION = {
 pytestmark = pytest.mark.filterwarnings("ignore:It is recommended to use web.*")  # Home Assistant's own http
 
 
-@pytest.fixture
-async def phone(hass: HomeAssistant, client: Client, push_server: PushServer) -> Registered:
-    return await register(hass, client, "Anna", app_data=cloud(push_server, "anna"))
-
-
 async def test_the_request_equals_that_of_the_notify_action(
-    hass: HomeAssistant, push_server: PushServer, phone: Registered
+    hass: HomeAssistant, push_server: PushServer, real_phone: Registered
 ) -> None:
-    await async_push(hass, phone.entry, NOTIFICATION)
+    await async_push(hass, real_phone.entry, NOTIFICATION)
     await hass.services.async_call("notify", "mobile_app_anna", NOTIFICATION, blocking=True)
     ours, theirs = push_server.pushes("anna")
     assert ours == theirs
     assert ours["data"] == NOTIFICATION["data"]
     body = push_server.bodies["anna"][0]
     expected = {
-        key: value for key, value in push_payload(phone.entry, NOTIFICATION).items() if key != "hass_confirm_id"
+        key: value for key, value in push_payload(real_phone.entry, NOTIFICATION).items() if key != "hass_confirm_id"
     }
     assert orjson.loads(body) == expected
     assert len(body) == len(orjson.dumps(expected))
 
 
-async def test_the_phones_notify_entity_shows_that_it_was_notified(hass: HomeAssistant, phone: Registered) -> None:
+async def test_the_phones_notify_entity_shows_that_it_was_notified(hass: HomeAssistant, real_phone: Registered) -> None:
     before = hass.states.get("notify.anna")
     assert before
     assert before.state == "unknown"
-    await async_push(hass, phone.entry, NOTIFICATION)
+    await async_push(hass, real_phone.entry, NOTIFICATION)
     await hass.async_block_till_done()
     after = hass.states.get("notify.anna")
     assert after
@@ -69,20 +64,20 @@ async def test_the_phones_notify_entity_shows_that_it_was_notified(hass: HomeAss
     ],
 )
 async def test_a_refusal_of_the_push_service_is_raised(
-    hass: HomeAssistant, push_server: PushServer, phone: Registered, status: int, code: FailureCode
+    hass: HomeAssistant, push_server: PushServer, real_phone: Registered, status: int, code: FailureCode
 ) -> None:
     push_server.status["anna"] = status
     with pytest.raises(PushFailedError) as raised:
-        await async_push(hass, phone.entry, NOTIFICATION)
+        await async_push(hass, real_phone.entry, NOTIFICATION)
     assert raised.value.translation_key == code
 
 
 async def test_a_push_service_that_cannot_be_reached_is_raised(
-    hass: HomeAssistant, push_server: PushServer, phone: Registered
+    hass: HomeAssistant, push_server: PushServer, real_phone: Registered
 ) -> None:
     await push_server.stop()
     with pytest.raises(PushFailedError) as raised:
-        await async_push(hass, phone.entry, NOTIFICATION)
+        await async_push(hass, real_phone.entry, NOTIFICATION)
     assert raised.value.translation_key == FailureCode.PUSH_UNREACHABLE
 
 
@@ -128,45 +123,45 @@ class Channel:
 
 
 @pytest.fixture
-async def channel(hass: HomeAssistant, hass_ws_client: WebSocketGenerator, phone: Registered) -> Channel:
-    return Channel(await hass_ws_client(hass), phone)
+async def channel(hass: HomeAssistant, hass_ws_client: WebSocketGenerator, real_phone: Registered) -> Channel:
+    return Channel(await hass_ws_client(hass), real_phone)
 
 
 async def test_a_local_channel_that_confirms_needs_no_push_service(
-    hass: HomeAssistant, push_server: PushServer, phone: Registered, channel: Channel
+    hass: HomeAssistant, push_server: PushServer, real_phone: Registered, channel: Channel
 ) -> None:
     await channel.open(support_confirm=True)
-    pushing = hass.async_create_task(async_push(hass, phone.entry, NOTIFICATION))
+    pushing = hass.async_create_task(async_push(hass, real_phone.entry, NOTIFICATION))
     received = await channel.received()
     confirm_id = received.pop("hass_confirm_id")
     assert received == NOTIFICATION
-    assert len(confirm_id) == len(push_payload(phone.entry, NOTIFICATION)["hass_confirm_id"])
+    assert len(confirm_id) == len(push_payload(real_phone.entry, NOTIFICATION)["hass_confirm_id"])
     assert not pushing.done()
     await channel.confirm(confirm_id)
     await pushing
     assert push_server.tries == {}
-    assert phone.webhook_id in hass.data["mobile_app"]["push_channel"]
+    assert real_phone.webhook_id in hass.data["mobile_app"]["push_channel"]
 
 
 async def test_a_local_push_that_is_not_confirmed_within_10_s_is_posted(
-    hass: HomeAssistant, push_server: PushServer, phone: Registered, channel: Channel
+    hass: HomeAssistant, push_server: PushServer, real_phone: Registered, channel: Channel
 ) -> None:
     assert push_notification.PUSH_CONFIRM_TIMEOUT == 10
     await channel.open(support_confirm=True)
-    pushing = hass.async_create_task(async_push(hass, phone.entry, NOTIFICATION))
+    pushing = hass.async_create_task(async_push(hass, real_phone.entry, NOTIFICATION))
     await channel.received()
     async_fire_time_changed(hass, fire_all=True)
     await pushing
     (push,) = push_server.pushes("anna")
-    assert push == push_payload(phone.entry, NOTIFICATION) | {"hass_confirm_id": push["hass_confirm_id"]}
+    assert push == push_payload(real_phone.entry, NOTIFICATION) | {"hass_confirm_id": push["hass_confirm_id"]}
 
 
 async def test_a_local_channel_that_is_not_confirmed_and_a_push_service_that_refuses_is_raised(
-    hass: HomeAssistant, push_server: PushServer, phone: Registered, channel: Channel
+    hass: HomeAssistant, push_server: PushServer, real_phone: Registered, channel: Channel
 ) -> None:
     push_server.status["anna"] = 500
     await channel.open(support_confirm=True)
-    pushing = hass.async_create_task(async_push(hass, phone.entry, NOTIFICATION))
+    pushing = hass.async_create_task(async_push(hass, real_phone.entry, NOTIFICATION))
     await channel.received()
     async_fire_time_changed(hass, fire_all=True)
     with pytest.raises(PushFailedError):
@@ -174,11 +169,11 @@ async def test_a_local_channel_that_is_not_confirmed_and_a_push_service_that_ref
 
 
 async def test_a_local_channel_without_confirmation_is_handed_over_only(
-    hass: HomeAssistant, push_server: PushServer, phone: Registered, channel: Channel
+    hass: HomeAssistant, push_server: PushServer, real_phone: Registered, channel: Channel
 ) -> None:
     await channel.open(support_confirm=False)
     async with asyncio.timeout(5):
-        await async_push(hass, phone.entry, NOTIFICATION)
+        await async_push(hass, real_phone.entry, NOTIFICATION)
     assert await channel.received() == NOTIFICATION
     assert push_server.tries == {}
 
@@ -188,12 +183,12 @@ async def test_the_private_function_exists() -> None:
 
 
 async def test_without_the_private_function_the_public_action_notifies(
-    hass: HomeAssistant, push_server: PushServer, phone: Registered, monkeypatch: pytest.MonkeyPatch
+    hass: HomeAssistant, push_server: PushServer, real_phone: Registered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prefer a notification with an unknown outcome to none."""
     monkeypatch.setattr(push, "_send_fn", lambda: None)
     called = async_capture_events(hass, "call_service")
-    await async_push(hass, phone.entry, NOTIFICATION)
+    await async_push(hass, real_phone.entry, NOTIFICATION)
     assert [event.data["service"] for event in called] == ["mobile_app_anna"]
     (sent,) = push_server.pushes("anna")
     assert sent["data"] == NOTIFICATION["data"]

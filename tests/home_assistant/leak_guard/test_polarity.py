@@ -16,8 +16,8 @@ from process_cosmos_testbed.broker import running_broker
 from process_cosmos_testbed.processes import free_port
 from process_cosmos_testbed.virtual_devices.device import Json, VirtualDevice
 from tests.gateway.gateway_process import gateway_process
-from tests.home_assistant.contract_gateway import until
 from tests.home_assistant.test_real_gateway import set_up_with, shown
+from tests.support.waiting import until
 
 from .house import LeakGuardHome
 

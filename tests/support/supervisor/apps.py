@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import yaml
 
-TOP = Path(__file__).resolve().parents[2]
+TOP = Path(__file__).resolve().parents[3]
 
 
 class State(StrEnum):

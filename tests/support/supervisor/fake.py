@@ -6,7 +6,7 @@ passed on only if it is new to it, listed only while its app runs. Not played: u
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,11 +119,6 @@ class FakeSupervisor:
 
     def has_passed_on(self, times: int) -> bool:
         return len(self.passed_on) == times
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(LONG):
-            while not condition():  # noqa: ASYNC110 - what the fake was told has no event
-                await asyncio.sleep(0.005)
 
     async def serve(self, request: web.Request) -> web.Response:
         """Answer one request."""

@@ -31,7 +31,7 @@ class ProcessHost:
         network = {"data": str(self._data), "host": "127.0.0.1", "port": self.port}
         self._options.write_text(json.dumps({**app.effective_options(), **network}))
         environment = {**os.environ, "SUPERVISOR_TOKEN": str(app.token), "PYTHONPATH": str(TOP)}
-        command = (BIN / "python", "-m", "tests.supervisor.app_process", url, self._options)
+        command = (BIN / "python", "-m", "tests.support.supervisor.app_process", url, self._options)
         await self._process.launch(*command, environment=environment)
         await self._process.until_ready(lambda: self._is_healthy(environment), "its health check")
 

@@ -1,4 +1,4 @@
-"""The app's program, told where the Supervisor is: python -m tests.supervisor.app_process URL OPTIONS."""
+"""The app's program, told where the Supervisor is: python -m tests.support.supervisor.app_process URL OPTIONS."""
 
 import asyncio
 import sys

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from process_cosmos_gateway.contract.destinations import EventKind, Priority
+from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.contract.events import event_type
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.outbox import (
@@ -30,6 +30,7 @@ from process_cosmos_gateway.outbox import (
     Rejected,
 )
 from process_cosmos_gateway.store import Store
+from tests.gateway.outbox.parts import KINDS
 from tests.gateway.store.parts import HandClock, new_ulids
 
 from .disk import Disk, Image, Kept
@@ -42,7 +43,6 @@ RESULTS: Mapping[str, DeliveryResult] = {
     "failed": Failed("timeout"),
     "rejected": Rejected("invalid", "no"),
 }
-KINDS = {Priority.URGENT: EventKind.ALERT, Priority.CHANGE: EventKind.DEVICE}
 
 CUTS_AT_END = 12
 """Cuts at the end of each run of the state machine, in addition to those that it draws."""

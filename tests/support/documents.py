@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-TOP = Path(__file__).parents[1]
+TOP = Path(__file__).parents[2]
 
 PAGES: Sequence[Path] = (
     *(TOP / "README.md", TOP / "CONTRIBUTING.md", TOP / "SECURITY.md"),

@@ -1,0 +1,1 @@
+"""What the tests of several folders use: brokers, hostile inputs, a fake Supervisor, waiting."""
