@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import random
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +12,6 @@ from datetime import datetime, timedelta
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import CONF_TOKEN, CONF_URL, EVENT_HOMEASSISTANT_STOP
 from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
-from homeassistant.helpers import instance_id
-from homeassistant.helpers.aiohttp_client import async_get_clientsession
 from homeassistant.helpers.event import async_call_later
 from homeassistant.util import dt as dt_util
 
@@ -35,14 +32,16 @@ from .contract.devices import (
 )
 from .contract.errors import Code
 from .contract.messages import DeviceChange, FromGateway, Request
-from .contract.session import MIN_SCHEMA, SCHEMA, Committed, Heartbeat, HomeAssistantHello, Stopping
+from .contract.session import Committed, Heartbeat, Stopping
+from .contract.versions import SCHEMA
 from .errors import refusal
 from .flows.app_installation import async_find_app, is_supervised_app
+from .flows.gateway_requests import GatewayAccess, async_connect
 from .gateway.backoff import next_delay
 from .gateway.client import (
     GATEWAY_AWAY,
+    FrameInvalidError,
     GatewayAwayError,
-    GatewayClient,
     GatewayError,
     GatewayRefusedError,
     Reply,
@@ -52,6 +51,7 @@ from .gateway.devices import DeviceStates, DeviceUpdate
 from .gateway.missed_changes import MissedChanges
 from .gateway.registry import register_device, register_version, remove_device
 from .issues.destination_issues import DestinationIssues
+from .issues.frame_issue import FrameIssue
 from .issues.polarity import PolarityIssue
 from .issues.site_issues import (
     ISSUES_OF_CODES,
@@ -109,7 +109,9 @@ class CosmosCoordinator:
         self.hass = hass
         self._alerts = alerts
         data = entry.data
-        self._client = GatewayClient(async_get_clientsession(hass), data[CONF_URL], data[CONF_TOKEN], data[CONF_SHA256])
+        self._access = GatewayAccess(
+            site=data[CONF_SITE], url=data[CONF_URL], token=data[CONF_TOKEN], sha256=data[CONF_SHA256]
+        )
         self._listeners: dict[Subject, list[Listener]] = defaultdict(list)
         self._failures = 0
         self._refused = False
@@ -117,6 +119,7 @@ class CosmosCoordinator:
         self._missed = MissedChanges(hass, entry, alerts.sender, self.devices)
         self._away_timers: list[CALLBACK_TYPE] = []
         self._destination_issues = DestinationIssues(hass, entry)
+        self._frame_issue = FrameIssue(hass, entry)
         self._polarity_issue = PolarityIssue(hass, entry)
         self._stop_listening: CALLBACK_TYPE | None = None
         self._task: asyncio.Task[None]
@@ -161,7 +164,8 @@ class CosmosCoordinator:
     async def _keep_connected(self) -> None:
         while True:
             try:
-                async with await self._client.connect(await self._hello()) as session:
+                run, entry_id = self._alerts.run, self.entry.entry_id
+                async with await async_connect(self.hass, self._access, run=run, entry=entry_id) as session:
                     await self._serve(session)
             except GatewayRefusedError as error:
                 self._failures = max(self._failures, _REFUSED_FAILURES)
@@ -174,20 +178,8 @@ class CosmosCoordinator:
             self._failures += 1
             await asyncio.sleep(next_delay(self._failures, random.random()))  # noqa: S311 - jitter, not a secret
 
-    async def _hello(self) -> HomeAssistantHello:
-        return HomeAssistantHello(
-            schema=SCHEMA,
-            min_schema=MIN_SCHEMA,
-            version=VERSION,
-            instance=await instance_id.async_get(self.hass),
-            run=self._alerts.run,
-            entry=self.entry.entry_id,
-        )
-
     async def _serve(self, session: Session) -> None:
         """Process one session until it ends; raise a ``GatewayError``."""
-        if session.hello.site != self.entry.data[CONF_SITE]:
-            raise GatewayRefusedError(Code.IDENTITY_MISMATCH, "The gateway of another site responds at this address")
         queue: asyncio.Queue[Heartbeat | Committed | Notified | Propose] = asyncio.Queue(_MAX_QUEUED)
         gateway_sync = self._alerts.gateway_sync
         self._session_opened(session)
@@ -217,7 +209,6 @@ class CosmosCoordinator:
     ) -> None:
         await session.send(
             Subscribe(
-                id=uuid.uuid4().hex,
                 run=self._alerts.run,
                 after=self.devices.sequence,
                 report_missed=True,
@@ -309,6 +300,8 @@ class CosmosCoordinator:
         self.session = session
         self._missed.session_opened()
         session.processed_fn = self._missed.confirm
+        session.invalid_fn = self._frame_issue.show
+        self._frame_issue.session_opened(session.hello)
         self._snapshot_applied.clear()
         register_version(self.hass, self.entry, session.hello.version)
         if session.hello.schema < SCHEMA:
@@ -319,6 +312,7 @@ class CosmosCoordinator:
     def _session_closed(self) -> None:
         self.session = None
         self._destination_issues.stop()
+        self._frame_issue.session_closed()
         self._missed.session_closed()
         if not self._away_timers:
             self._start_away_timers()
@@ -356,7 +350,8 @@ class CosmosCoordinator:
 
     @callback
     def _show_unreachable(self, _: datetime) -> None:
-        if not self._refused:
+        # A gateway whose snapshot cannot be read has an issue of its own.
+        if not self._refused and not (self.session and self._frame_issue.is_shown):
             create_issue(self.hass, self.entry, Issue.GATEWAY_UNREACHABLE, url=self.entry.data[CONF_URL])
 
     async def _show_refusal(self, error: GatewayRefusedError) -> None:
@@ -365,6 +360,8 @@ class CosmosCoordinator:
         clear_issues(self.hass, self.entry, *LINK_ISSUES)
         if is_other:
             show_other_gateway(self.hass, self.entry)
+        elif isinstance(error, FrameInvalidError):
+            self._frame_issue.show(str(error), error.gateway)
         elif error.code == Code.UNAUTHORIZED:
             self.entry.async_start_reauth(self.hass)
         else:

@@ -10,9 +10,10 @@ from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
 
 from process_cosmos_gateway.alerts import Alerts
 from process_cosmos_gateway.contract.alerts import CaughtUp, Transition
-from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, encode, members
+from process_cosmos_gateway.contract.codec import MAX_FRAME, encode, members
+from process_cosmos_gateway.contract.decoder import Decoder
 from process_cosmos_gateway.contract.devices import Snapshot, Subscribe
-from process_cosmos_gateway.contract.errors import Code, ContractError
+from process_cosmos_gateway.contract.errors import Code, ContractError, UnknownTypeError
 from process_cosmos_gateway.contract.messages import FROM_HOME_ASSISTANT, FromGateway, FromHomeAssistant
 from process_cosmos_gateway.contract.session import (
     Committed,
@@ -23,6 +24,7 @@ from process_cosmos_gateway.contract.session import (
     Result,
     Stopping,
 )
+from process_cosmos_gateway.contract.versions import schema_of_type
 from process_cosmos_gateway.errors import StoreError
 
 from .change_feed import MOST_KEPT, ChangeFeed
@@ -70,9 +72,12 @@ class _SessionEndedError(Exception):
 class Session:
     """One session: it ends when either side closes it; unprocessed messages are then discarded."""
 
-    def __init__(self, socket: web.WebSocketResponse, services: Services, entry: str | None) -> None:
-        """Set the socket, after the handshake, and the config entry from the hello."""
-        self._entry = entry
+    def __init__(self, socket: web.WebSocketResponse, services: Services, hello: HomeAssistantHello) -> None:
+        """Set the socket, after the handshake, and Home Assistant's hello."""
+        self._entry = hello.entry
+        self._schema = hello.schema
+        # Deep nesting is cut off, not refused: an alert must arrive.
+        self._decoder = Decoder(FROM_HOME_ASSISTANT, log_report, cuts=True)
         self.finished = asyncio.Event()
         self._socket = socket
         self._services = services
@@ -85,7 +90,9 @@ class Session:
         self._announced = False
 
     def send(self, message: FromGateway) -> None:
-        """Queue ``message`` for sending; end the session if too many are queued."""
+        """Queue ``message``, unless Home Assistant is too old for it; end the session if too many are queued."""
+        if schema_of_type(message) > self._schema:
+            return
         self._unsent.put_nowait(message)
         if self._unsent.qsize() > _MOST_UNSENT:
             self.end()
@@ -128,8 +135,7 @@ class Session:
         while (frame := await self._next_frame()) is not None:
             self._services.alerts.heard_from_home_assistant()
             try:
-                # Deep nesting is cut off, not refused: an alert must arrive.
-                message = decode(frame, FROM_HOME_ASSISTANT, cuts=True)
+                message = self._decoder.decode(frame)
             except ContractError as error:
                 self._refuse_frame(frame, error)
             else:
@@ -167,17 +173,22 @@ class Session:
                 self.send(Result(id=message.id))
                 self._services.feed.subscribe(message, self.send)
                 self._subscribed.set()
+            case _ if self._decoder.unknown:
+                # A person asked for something: doing a part of it, or something like it, would be a guess.
+                sentence = (
+                    f"The app does not know {', '.join(self._decoder.unknown)}. Nothing was done. Update the app."
+                )
+                self.send(Result(id=message.id, problem=Problem(code=Code.UNSUPPORTED, message=sentence)))
             case _:
                 await self._slots.acquire()
                 tasks.create_task(self._answer(message), name=f"session {message.type}")
 
     def _refuse_frame(self, frame: bytes | str, error: ContractError) -> None:
-        """Answer a broken frame if it has an id; otherwise end the session."""
-        _LOGGER.warning("Home Assistant sent an invalid frame: %s. Update the integration and the app", error)
+        """Answer a frame with an id; without one pass over an unknown type, and end the session otherwise."""
         problem = Problem(code=error.code, message=str(error))
         if (request := _request_id(frame)) is not None:
             self.send(Result(id=request, problem=problem))
-        else:
+        elif not isinstance(error, UnknownTypeError):
             self.end(Refused(code=problem.code, message=problem.message))
 
     async def _answer(self, request: Answerable) -> None:
@@ -224,7 +235,7 @@ class Session:
     async def _write(self) -> None:
         try:
             while True:
-                for frame in _frames(await self._unsent.get()):
+                for frame in _frames(await self._unsent.get(), self._schema):
                     await self._socket.send_frame(frame, WSMsgType.TEXT)
         except ClientConnectionResetError:
             self.end()
@@ -273,20 +284,25 @@ async def refuse(socket: web.WebSocketResponse, refusal: Refused) -> None:
         pass
 
 
-def _frames(message: FromGateway) -> Iterator[bytes]:
-    """Yield the frames of ``message``; split a snapshot that is too large into pages."""
-    frame = encode(message)
+def log_report(path: str, reason: str) -> None:
+    """Log what is unknown or wrong in a frame of Home Assistant."""
+    _LOGGER.warning("Home Assistant sent a frame in which %s %s. Are integration and app of one version?", path, reason)
+
+
+def _frames(message: FromGateway, schema: int) -> Iterator[bytes]:
+    """Yield the frames of ``message``, for a receiver of ``schema``; split a snapshot that is too large into pages."""
+    frame = encode(message, schema)
     if len(frame) <= MAX_FRAME:
         yield frame
     elif isinstance(message, Snapshot) and len(message.devices) > 1:
         half = len(message.devices) // 2
-        yield from _frames(replace(message, devices=message.devices[:half], more=True))
-        yield from _frames(replace(message, devices=message.devices[half:]))
+        yield from _frames(replace(message, devices=message.devices[:half], more=True), schema)
+        yield from _frames(replace(message, devices=message.devices[half:]), schema)
     else:
         _LOGGER.error("A frame of %d bytes is too large for Home Assistant and was not sent", len(frame))
         # An empty page instead: Home Assistant waits for the last page of a snapshot.
         if isinstance(message, Snapshot):
-            yield encode(replace(message, devices=()))
+            yield encode(replace(message, devices=()), schema)
 
 
 def _request_id(frame: bytes | str) -> str | None:

@@ -6,11 +6,14 @@ from typing import ClassVar
 from .alerts import AlertSummary
 from .identifiers import Position, Ulid
 
-SCHEMA = 1
-"""Schema version of this code; ``wire/CHANGELOG.md`` lists the changes of each version."""
 
-MIN_SCHEMA = 1
-"""Oldest schema version this code accepts."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    """The members of a hello that are read first: they never change, so that any two versions can name each other."""
+
+    schema: int
+    min_schema: int
+    version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,9 @@ class Issue(StrEnum):
     SCHEMA_TOO_OLD = "schema_too_old"
     SCHEMA_TOO_NEW = "schema_too_new"
     APP_OLDER = "app_older"
+    FRAME_INVALID = "frame_invalid"
+    FRAME_APP_OLDER = "frame_app_older"
+    FRAME_APP_NEWER = "frame_app_newer"
     REFUSED = "refused"
     DESTINATION_REFUSED = "destination_refused"
     DESTINATION_OFFLINE = "destination_offline"
@@ -66,6 +69,8 @@ class _IssueAttributes:
 _UPDATES = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/install.md#update"
 _POLARITY = "https://github.com/process-cosmos/process-cosmos/blob/main/wire/devices.md#what-true-means"
 
+_ISSUES = "https://github.com/process-cosmos/process-cosmos/issues"
+
 _LINKS = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/errors.md#why-a-link-is-offline-or-refused"
 
 _ATTRIBUTES: Mapping[Issue, _IssueAttributes] = {
@@ -75,6 +80,9 @@ _ATTRIBUTES: Mapping[Issue, _IssueAttributes] = {
     Issue.SCHEMA_TOO_OLD: _IssueAttributes(learn_more=_UPDATES),
     Issue.SCHEMA_TOO_NEW: _IssueAttributes(learn_more=_UPDATES),
     Issue.APP_OLDER: _IssueAttributes(severity=ir.IssueSeverity.WARNING, learn_more=_UPDATES),
+    Issue.FRAME_INVALID: _IssueAttributes(learn_more=_ISSUES),
+    Issue.FRAME_APP_OLDER: _IssueAttributes(learn_more=_UPDATES),
+    Issue.FRAME_APP_NEWER: _IssueAttributes(learn_more=_UPDATES),
     Issue.REFUSED: _IssueAttributes(),
     Issue.DESTINATION_REFUSED: _IssueAttributes(learn_more=_LINKS),
     Issue.DESTINATION_OFFLINE: _IssueAttributes(severity=ir.IssueSeverity.WARNING, learn_more=_LINKS),
@@ -125,6 +133,10 @@ LINK_ISSUES = (
     Issue.REFUSED,
 )
 """Issues that are deleted once the gateway has sent its devices."""
+
+
+FRAME_ISSUES = (Issue.FRAME_INVALID, Issue.FRAME_APP_OLDER, Issue.FRAME_APP_NEWER)
+"""Issues about a frame that one side cannot read; at most one of them exists."""
 
 
 def create_issue(

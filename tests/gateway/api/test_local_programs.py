@@ -219,7 +219,7 @@ async def test_a_connection_that_waits_for_its_results_is_not_read(endpoints: En
         (publish(1, event="no ulid"), "malformed"),
         (publish(1, time="yesterday"), "malformed"),
         ({"type": "publish", "id": "1"}, "malformed"),
-        ({"type": "transition", "id": "1"}, "malformed"),
+        ({"type": "transition", "id": "1"}, "unsupported"),
     ],
 )
 async def test_an_invalid_event_is_refused_and_the_connection_continues(

@@ -1,13 +1,15 @@
 """Endpoint at which local programs publish events: ``GET /ws/events``."""
 
 import asyncio
+import logging
 from collections import deque
 from dataclasses import dataclass, field
 
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
 from prometheus_client import Histogram
 
-from process_cosmos_gateway.contract.codec import decode, encode, members
+from process_cosmos_gateway.contract.codec import encode, members
+from process_cosmos_gateway.contract.decoder import Decoder
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import TYPE_PREFIX
@@ -16,6 +18,8 @@ from process_cosmos_gateway.contract.local_programs import FROM_PRODUCER, LONGES
 from process_cosmos_gateway.contract.session import Problem, Result
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.outbox import Added, Event, Outbox, Outcome, outcome_error, program_key
+
+_LOGGER = logging.getLogger(__name__)
 
 HELD_SECONDS = 10.0
 """Seconds for which a refused event holds back later ones of its subject, unless it is published again."""
@@ -138,6 +142,7 @@ class _Connection:
         self._unanswered: deque[_Message] = deque()
         self._wake = asyncio.Event()
         self._queues: dict[tuple[Priority, str], _SubjectQueue] = {}
+        self._decoder = Decoder(FROM_PRODUCER, _log_report)
 
     async def read(self) -> WSCloseCode:
         """Read messages until the program disconnects or too many subjects are held back; return the close code."""
@@ -163,7 +168,7 @@ class _Connection:
     def _accept(self, frame: bytes | str) -> _Message:
         received_at = self._loop.time()
         try:
-            publish = decode(frame, FROM_PRODUCER)
+            publish = self._decoder.decode(frame)
         except ContractError as error:
             return _Message(_message_id(frame), received_at, self._failed(error))
         try:
@@ -217,6 +222,10 @@ class _Connection:
         for message in self._unanswered:
             # Not cancelled: later events of the same subject depend on whether this one failed.
             message.outcome.add_done_callback(outcome_error)
+
+
+def _log_report(path: str, reason: str) -> None:
+    _LOGGER.warning("A local program sent a message in which %s %s", path, reason)
 
 
 def _event(publish: Publish) -> Event:

@@ -27,8 +27,6 @@ from process_cosmos_gateway.contract.identifiers import Position, Ulid, UlidFact
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FromGateway, FromHomeAssistant
 from process_cosmos_gateway.contract.pairing import OneTimeLine, Paired, PairingRequest
 from process_cosmos_gateway.contract.session import (
-    MIN_SCHEMA,
-    SCHEMA,
     Committed,
     GatewayHello,
     Heartbeat,
@@ -36,6 +34,7 @@ from process_cosmos_gateway.contract.session import (
     Refused,
     Result,
 )
+from process_cosmos_gateway.contract.versions import MIN_SCHEMA, SCHEMA
 
 from .ledger import Item, Ledger
 
