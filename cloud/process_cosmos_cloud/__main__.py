@@ -13,6 +13,7 @@ from pathlib import Path
 from process_cosmos_gateway.contract.bounds import MOST_SIGNED, write_json
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.codec import parse
+from process_cosmos_gateway.contract.durations import LONGEST_ACKNOWLEDGEMENT
 from process_cosmos_gateway.contract.errors import ContractError
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory, is_ulid, join_names
 from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, parse_line
@@ -32,7 +33,6 @@ FOLLOW_SECONDS = 0.2
 
 MOST_DAYS = 3650
 LONGEST_TEXT = 255
-LONGEST_ACKNOWLEDGEMENT = 366 * 86_400
 EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - listen addresses that cannot be names of a certificate
 
 
@@ -239,7 +239,7 @@ def _item(arguments: argparse.Namespace) -> InboxItem:
     if any(len(text) > LONGEST_TEXT or not text.isprintable() for text in texts):
         raise UsageError(f"the answer and --by can have at most {LONGEST_TEXT} printable characters")
     if arguments.acknowledge is not None and not 0 < arguments.acknowledge <= LONGEST_ACKNOWLEDGEMENT:
-        raise UsageError(f"--acknowledge must be from 1 to {LONGEST_ACKNOWLEDGEMENT} seconds")
+        raise UsageError(f"--acknowledge must be from 1 to {LONGEST_ACKNOWLEDGEMENT:.0f} seconds")
     try:
         return parse(InboxItem, given)
     except ContractError as error:

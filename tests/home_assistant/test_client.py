@@ -87,7 +87,7 @@ async def test_a_session_begins_with_both_hello_messages(http: aiohttp.ClientSes
 async def test_both_sides_send_heartbeats(
     http: aiohttp.ClientSession, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "RECEIPT_EVERY", 0.01)
+    monkeypatch.setattr(client_module, "HEARTBEAT_EVERY", 0.01)
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         listening = Listening(session)
         await gateway.wait_for_message(Heartbeat, times=3)

@@ -13,6 +13,7 @@ from process_cosmos_gateway.contract.alerts import CaughtUp, Transition
 from process_cosmos_gateway.contract.codec import MAX_FRAME, encode, members
 from process_cosmos_gateway.contract.decoder import Decoder
 from process_cosmos_gateway.contract.devices import Snapshot, Subscribe
+from process_cosmos_gateway.contract.durations import HEARTBEAT_EVERY, HELLO_WITHIN
 from process_cosmos_gateway.contract.errors import Code, ContractError, UnknownTypeError
 from process_cosmos_gateway.contract.messages import FROM_HOME_ASSISTANT, FromGateway, FromHomeAssistant
 from process_cosmos_gateway.contract.session import (
@@ -47,10 +48,10 @@ It is twice the longest replay, so that a replay cannot end its own session.
 class Limits:
     """Time limits in seconds: for the hello, for silence, for ``caught_up``; and intervals of heartbeats and status."""
 
-    hello: float = 10
+    hello: float = HELLO_WITHIN
     silence: float = 30
     caught_up: float = 60
-    heartbeat: float = 0.5
+    heartbeat: float = HEARTBEAT_EVERY / 2
     status: float = 1
 
 

@@ -65,10 +65,14 @@ class ContractError(Exception):
         self.reason = reason
 
 
-class UnknownTypeError(ContractError):
-    """Error for a message of a type that this side does not know; a newer peer may send some."""
+class UnsupportedError(ContractError):
+    """Error for what a newer peer may send and this side must not guess."""
 
     code = Code.UNSUPPORTED
+
+
+class UnknownTypeError(UnsupportedError):
+    """Error for a message of a type that this side does not know."""
 
     def __init__(self, tag: str) -> None:
         """Create the error for the type ``tag``."""

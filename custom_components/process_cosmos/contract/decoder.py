@@ -13,6 +13,23 @@ MOST_REPORTS = 100
 _INDEX = re.compile(r"\[\d+\]")
 
 
+class OncePerPath:
+    """Filter of reports about a peer that passes each one on once."""
+
+    def __init__(self, report_fn: NoteFn) -> None:
+        """Set the function that gets the path and the reason of each new report."""
+        self._report_fn = report_fn
+        self._reported: set[tuple[str, str]] = set()
+
+    def __call__(self, path: str, reason: str) -> None:
+        """Report ``reason`` at ``path``, unless it was reported before."""
+        # Without indexes: a list of a thousand devices has each mistake a thousand times.
+        report = _INDEX.sub("[]", path), reason
+        if report not in self._reported and len(self._reported) < MOST_REPORTS:
+            self._reported.add(report)
+            self._report_fn(path, reason)
+
+
 class Decoder[M]:
     """Decoder of the frames of one connection. ``unknown``: paths in the last frame that are unknown here."""
 
@@ -20,9 +37,8 @@ class Decoder[M]:
         """Set the messages to expect. ``report_fn`` gets each path with its reason once; ``cuts``: see ``decode``."""
         self.unknown: list[str] = []
         self._table = table
-        self._report_fn = report_fn
+        self._report = OncePerPath(report_fn)
         self._cuts = cuts
-        self._reported: set[tuple[str, str]] = set()
 
     def decode(self, frame: bytes | str) -> M:
         """Return the message; raise ``ContractError`` after reporting it, ``UnknownTypeError`` for an unknown type."""
@@ -36,10 +52,3 @@ class Decoder[M]:
     def _note(self, path: str, reason: str) -> None:
         self.unknown.append(path)
         self._report(path, reason)
-
-    def _report(self, path: str, reason: str) -> None:
-        # Without indexes: a list of a thousand devices has each mistake a thousand times.
-        report = _INDEX.sub("[]", path), reason
-        if report not in self._reported and len(self._reported) < MOST_REPORTS:
-            self._reported.add(report)
-            self._report_fn(path, reason)

@@ -17,6 +17,7 @@ from custom_components.process_cosmos.contract.codec import MAX_FRAME, decode_js
 from custom_components.process_cosmos.contract.decoder import Decoder
 from custom_components.process_cosmos.contract.destinations import DestinationTested, RejectedEvents
 from custom_components.process_cosmos.contract.devices import Device, Snapshot
+from custom_components.process_cosmos.contract.durations import HEARTBEAT_EVERY, HELLO_WITHIN, REQUEST_WITHIN
 from custom_components.process_cosmos.contract.errors import Code, ContractError, UnknownTypeError
 from custom_components.process_cosmos.contract.messages import FROM_GATEWAY, FromGateway, FromHomeAssistant, Request
 from custom_components.process_cosmos.contract.pairing import Paired, PairingLine, PairingRequest
@@ -31,18 +32,11 @@ from custom_components.process_cosmos.contract.session import (
 )
 from custom_components.process_cosmos.contract.versions import MIN_SCHEMA, SCHEMA, schema_of, schema_of_type
 
-RECEIPT_EVERY = 1.0
-"""Seconds between two heartbeats that this side sends."""
-
-SILENCE = 5.0
+SILENCE = 5 * HEARTBEAT_EVERY
 """Seconds without a frame after which the connection counts as lost, whatever TCP reports."""
 
-HANDSHAKE_WITHIN = 10.0
 CLOSE_WITHIN = 1.0
 """Seconds that closing may take with a gateway that hangs, because it delays a reconnect or a reload."""
-
-REQUEST_WITHIN = 30.0
-"""Seconds that a request may take; an enrolment includes a round trip to the cloud endpoint."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -97,7 +91,7 @@ class GatewayClient:
     async def connect(self, hello: HomeAssistantHello) -> Session:
         """Connect and complete the handshake; raise ``GatewayAwayError`` or ``GatewayRefusedError``."""
         # In this order, because the time-out raises as it is left and has to be translated too.
-        async with _translate_errors(), asyncio.timeout(HANDSHAKE_WITHIN):
+        async with _translate_errors(), asyncio.timeout(HELLO_WITHIN):
             socket = await self._http.ws_connect(
                 f"{self._url}/ws",
                 headers={"Authorization": f"Bearer {self._token}"},
@@ -205,10 +199,8 @@ class Session:
             if isinstance(message, Refused):
                 self._fail_replies()
                 raise _refusal(message)
-            if isinstance(message, Propose) and self._decoder.unknown:
-                # A person gave an answer of a kind that is unknown here: acting on the rest of it would be a guess.
-                sentence = f"The integration does not know {', '.join(self._decoder.unknown)}. Update it."
-                await self.send(Result(id=message.id, problem=Problem(code=Code.UNSUPPORTED, message=sentence)))
+            if isinstance(message, Propose) and (refusal := self._unsupported(message)):
+                await self.send(refusal)
                 continue
             if isinstance(message, Snapshot):
                 if whole := self._join_pages(message):
@@ -231,6 +223,14 @@ class Session:
             return None
         return message
 
+    def _unsupported(self, proposal: Propose) -> Result | None:
+        """Return the refusal of a proposal that may be of an unknown kind; None if it is an answer that is known."""
+        # Not an acknowledgement, which would silence an alert although a person may have asked for the opposite.
+        if not self._decoder.unknown or proposal.answer is not None or proposal.acknowledge_for is not None:
+            return None
+        sentence = f"The integration does not know {', '.join(self._decoder.unknown)}. Update it."
+        return Result(id=proposal.id, problem=Problem(code=Code.UNSUPPORTED, message=sentence))
+
     def _refuse_reply(self, data: bytes | str, error: ContractError) -> None:
         """Fail the request whose reply cannot be read, instead of waiting for it in vain."""
         request_id = members(data).get("id")
@@ -252,7 +252,7 @@ class Session:
     async def _send_heartbeats(self) -> None:
         with contextlib.suppress(GatewayAwayError):  # ``messages`` raises it too
             while True:
-                await asyncio.sleep(RECEIPT_EVERY)
+                await asyncio.sleep(HEARTBEAT_EVERY)
                 await self.confirm()
 
 
@@ -263,7 +263,7 @@ def _log_report(path: str, reason: str) -> None:
 async def pair(http: aiohttp.ClientSession, line: PairingLine, instance: str) -> Paired:
     """Redeem a pairing line; raise ``GatewayAwayError`` or ``GatewayRefusedError`` with the gateway's code."""
     body = orjson.dumps(PairingRequest(secret=line.secret, instance=instance))
-    async with _translate_errors(), asyncio.timeout(HANDSHAKE_WITHIN):
+    async with _translate_errors(), asyncio.timeout(HELLO_WITHIN):
         async with http.post(
             f"{line.url}/v1/pair",
             data=body,

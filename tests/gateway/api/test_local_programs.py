@@ -232,6 +232,14 @@ async def test_an_invalid_event_is_refused_and_the_connection_continues(
     assert await producer.codes(publish(2)) == [None]
 
 
+async def test_an_event_with_unknown_members_is_stored_and_they_are_named_once(
+    endpoints: Endpoints, caplog: pytest.LogCaptureFixture
+) -> None:
+    producer = await endpoints.producer()
+    assert await producer.codes(*(publish(number, mood="good") for number in range(3))) == [None] * 3
+    assert caplog.text.count("publish.mood is unknown") == 1
+
+
 @pytest.mark.parametrize("frame", [b"{", b"[]", b'{"type": "publish", "id": 7}'])
 async def test_a_message_without_a_readable_id_is_refused_without_one(endpoints: Endpoints, frame: bytes) -> None:
     producer = await endpoints.producer()
