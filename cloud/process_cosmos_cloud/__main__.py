@@ -12,6 +12,7 @@ from pathlib import Path
 
 from process_cosmos_gateway.contract.bounds import MOST_SIGNED, write_json
 from process_cosmos_gateway.contract.cloud import InboxItem
+from process_cosmos_gateway.contract.durations import LONGEST_ACKNOWLEDGEMENT
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory, is_ulid, join_names
 from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, parse_line
 from process_cosmos_gateway.logs import set_up_logs
@@ -31,7 +32,6 @@ FOLLOW_SECONDS = 0.2
 
 MOST_DAYS = 3650
 LONGEST_TEXT = 255
-LONGEST_ACKNOWLEDGEMENT = 366 * 86_400
 EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - listen addresses that cannot be names of a certificate
 
 
@@ -126,7 +126,7 @@ def _text(text: str) -> str:
 
 def _seconds(text: str) -> float:
     if not 0 < float(text) <= LONGEST_ACKNOWLEDGEMENT:
-        raise argparse.ArgumentTypeError(f"must be from 1 to {LONGEST_ACKNOWLEDGEMENT} seconds")
+        raise argparse.ArgumentTypeError(f"must be from 1 to {LONGEST_ACKNOWLEDGEMENT:.0f} seconds")
     return float(text)
 
 

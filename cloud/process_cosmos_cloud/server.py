@@ -23,6 +23,7 @@ from process_cosmos_gateway.contract.cloud import (
     RenewalRequest,
 )
 from process_cosmos_gateway.contract.codec import decode_json, parse
+from process_cosmos_gateway.contract.durations import LONG_POLL
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
@@ -47,7 +48,6 @@ MOST_BATCHES, MOST_POLLS, MOST_RENEWALS = 1, 4, 1
 """Concurrent requests per site. A gateway sends one batch after another. It polls once, a second time while a person
 tests it, and polls given up when its settings changed may not have ended here yet."""
 
-LONG_POLL_SECONDS = 25.0
 POLL_INTERVAL_SECONDS = 0.2
 """Answers are added by other processes, so a waiting poll reads the database repeatedly."""
 
@@ -243,10 +243,10 @@ class Endpoint:
         self._newest_connection[site] = opened
 
     async def _inbox(self, request: web.Request) -> web.Response:
-        after, wait = _number(request, "after", 0), _number(request, "wait", int(LONG_POLL_SECONDS))
+        after, wait = _number(request, "after", 0), _number(request, "wait", int(LONG_POLL))
         certificate = request[CERTIFICATE]
         site = certificate.site
-        deadline = time.monotonic() + min(wait, LONG_POLL_SECONDS)
+        deadline = time.monotonic() + min(wait, LONG_POLL)
 
         def query(connection: Connection) -> InboxPage:
             admit(connection, certificate)

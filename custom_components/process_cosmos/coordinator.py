@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -123,7 +122,6 @@ class CosmosCoordinator:
     ) -> None:
         await session.send(
             Subscribe(
-                id=uuid.uuid4().hex,
                 run=self._alerts.run,
                 after=self.devices.sequence,
                 report_missed=True,

@@ -1,6 +1,5 @@
 """Base classes of the entities, and functions that add entities as devices appear."""
 
-import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -139,7 +138,7 @@ class PropertyEntity(DeviceEntity):
     async def async_write(self, value: Value) -> None:
         """Write ``value`` to the property; raise a coded ``HomeAssistantError`` on refusal or lost connection."""
         await self.coordinator.connection.async_request(
-            WriteProperty(id=uuid.uuid4().hex, device=self.device_id, property=self.property_name, value=value)
+            WriteProperty(device=self.device_id, property=self.property_name, value=value)
         )
 
 

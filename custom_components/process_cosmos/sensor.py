@@ -24,7 +24,7 @@ from .gateway.destination_texts import label_of
 PARALLEL_UPDATES = 0
 
 _LONGEST_STATE = 255
-_WORST_FIRST = (LinkState.REFUSED, LinkState.OFFLINE, LinkState.CONNECTED, LinkState.OFF)
+_WORST_FIRST = (LinkState.REFUSED, LinkState.OFFLINE, LinkState.UNKNOWN, LinkState.CONNECTED, LinkState.OFF)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +36,10 @@ class SiteSensorDescription(SensorEntityDescription):
     entity_category: EntityCategory | None = EntityCategory.DIAGNOSTIC
 
 
-def _worst_link(site: SiteStatus) -> LinkState:
+def _worst_link(site: SiteStatus) -> LinkState | None:
     states = {link.state for link in site.status.links}
-    return next((state for state in _WORST_FIRST if state in states), LinkState.OFF)
+    worst = next((state for state in _WORST_FIRST if state in states), LinkState.OFF)
+    return None if worst is LinkState.UNKNOWN else worst
 
 
 def _links(site: SiteStatus) -> dict[str, Any]:
@@ -61,7 +62,7 @@ SITE_SENSORS = (
     SiteSensorDescription(
         key="destinations",
         device_class=SensorDeviceClass.ENUM,
-        options=[*LinkState],
+        options=[state for state in LinkState if state is not LinkState.UNKNOWN],
         value_fn=_worst_link,
         attributes_fn=_links,
     ),

@@ -23,13 +23,11 @@ from process_cosmos_gateway.contract.alerts import (
 from process_cosmos_gateway.contract.codec import decode, encode, parse
 from process_cosmos_gateway.contract.destinations import Priority, Status
 from process_cosmos_gateway.contract.devices import Subscribe
+from process_cosmos_gateway.contract.durations import HEARTBEAT_EVERY
 from process_cosmos_gateway.contract.identifiers import Position, Ulid, UlidFactory
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FromGateway, FromHomeAssistant
 from process_cosmos_gateway.contract.pairing import OneTimeLine, Paired, PairingRequest
 from process_cosmos_gateway.contract.session import (
-    HEARTBEAT_SECONDS,
-    MIN_SCHEMA,
-    SCHEMA,
     Committed,
     GatewayHello,
     Heartbeat,
@@ -37,6 +35,7 @@ from process_cosmos_gateway.contract.session import (
     Refused,
     Result,
 )
+from process_cosmos_gateway.contract.versions import MIN_SCHEMA, SCHEMA
 
 from .ledger import Item, Ledger
 
@@ -205,7 +204,7 @@ class FakeHomeAssistant:
     async def _beat(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         while True:
             await socket.send_bytes(encode(Heartbeat()))
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await asyncio.sleep(HEARTBEAT_EVERY)
 
     def _confirm(self, number: int) -> None:
         now = time.monotonic()

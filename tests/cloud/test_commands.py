@@ -15,8 +15,8 @@ import pytest
 from process_cosmos_cloud import __main__ as command_line
 from process_cosmos_cloud.arrivals import PAGE_CHARACTERS, read_arrivals
 from process_cosmos_cloud.database import Database, DatabaseError, open_database
-from process_cosmos_cloud.server import LONG_POLL_SECONDS
 from process_cosmos_cloud.serving import DATABASE
+from process_cosmos_gateway.contract.durations import LONG_POLL
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.pairing import parse_line
 
@@ -83,7 +83,7 @@ async def test_sigterm_stops_the_endpoint_at_once_even_during_a_poll(process: En
 
     assert await process.stop() == 0
 
-    assert time.monotonic() - begun < LONG_POLL_SECONDS - 5
+    assert time.monotonic() - begun < LONG_POLL - 5
     await asyncio.wait({poll})
     poll.exception()
 

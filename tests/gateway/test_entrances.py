@@ -219,7 +219,7 @@ async def inbox(folder: Path) -> AsyncIterator[Attack]:
             items[1]["acknowledge_for"] = "HERE"
             page = orjson.dumps({"items": items}).replace(b'"HERE"', text)
             try:
-                polled = parse_inbox_page("cloud", page, 0)
+                polled = parse_inbox_page("cloud", page, 0, lambda _path, _reason: None)
             except ContractError as error:
                 return error.code
             assert polled.cursor == items[2]["cursor"]

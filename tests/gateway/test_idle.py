@@ -13,8 +13,9 @@ from process_cosmos_gateway.api.pairing import Pairing, offer_pairing
 from process_cosmos_gateway.components import Machine, build, open_store
 from process_cosmos_gateway.contract.alerts import CaughtUp
 from process_cosmos_gateway.contract.devices import Subscribe
+from process_cosmos_gateway.contract.durations import HEARTBEAT_EVERY
 from process_cosmos_gateway.contract.pairing import PairingRequest
-from process_cosmos_gateway.contract.session import HEARTBEAT_SECONDS, Heartbeat
+from process_cosmos_gateway.contract.session import Heartbeat
 from process_cosmos_gateway.options import Options
 from process_cosmos_testbed.shiftable_clock import ShiftableClock, SkippingLoop
 
@@ -89,7 +90,7 @@ async def idle_gateway(machine: Machine, data: Path, port: int) -> AsyncIterator
 async def send_heartbeats(link: Link) -> None:
     while not link.socket.closed:
         await link.send(Heartbeat())
-        await asyncio.sleep(HEARTBEAT_SECONDS)
+        await asyncio.sleep(HEARTBEAT_EVERY)
 
 
 async def read_until_closed(link: Link) -> None:

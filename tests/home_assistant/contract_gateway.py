@@ -26,7 +26,6 @@ from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.contract.messages import FROM_HOME_ASSISTANT, FromGateway, FromHomeAssistant
 from custom_components.process_cosmos.contract.pairing import OneTimeLine, Paired, PairingRequest
 from custom_components.process_cosmos.contract.session import (
-    SCHEMA,
     GatewayHello,
     Heartbeat,
     HomeAssistantHello,
@@ -34,6 +33,7 @@ from custom_components.process_cosmos.contract.session import (
     Refused,
     Result,
 )
+from custom_components.process_cosmos.contract.versions import SCHEMA
 from tests.support.waiting import until
 
 SITE = Ulid("01JDG0000000000000000000S1")

@@ -77,7 +77,7 @@ async def test_both_sides_send_heartbeats(
     http: aiohttp.ClientSession, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "CONFIRM_SECONDS", 0.01)
-    monkeypatch.setattr(client_module, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(client_module, "HEARTBEAT_EVERY", 0.02)
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         listening = Listening(session)
         await gateway.wait_for_message(Heartbeat, times=3)
@@ -101,7 +101,7 @@ async def test_a_processed_change_is_confirmed_before_the_next_heartbeat(
 async def test_a_silent_gateway_counts_as_disconnected(
     http: aiohttp.ClientSession, gateway: ContractGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(client_module, "SILENCE_LIMIT", 0.05)
     gateway.receipts = False
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         assert isinstance(await Listening(session).ended, GatewayAwayError)

@@ -5,7 +5,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from datetime import datetime
 from enum import StrEnum
 from inspect import getdoc
@@ -17,7 +17,7 @@ import orjson
 
 from process_cosmos_gateway.contract.alerts import AlertEvent
 from process_cosmos_gateway.contract.cloud import BatchReceipt, Enrolled, EnrolmentRequest, InboxPage, RenewalRequest
-from process_cosmos_gateway.contract.codec import MAX_TEXT, Json
+from process_cosmos_gateway.contract.codec import MAX_TEXT, Json, is_required
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.local_programs import FROM_PRODUCER
 from process_cosmos_gateway.contract.messages import FROM_GATEWAY, FROM_HOME_ASSISTANT
@@ -94,7 +94,7 @@ def _record(shape: type, definitions: dict[str, Any]) -> dict[str, Any]:
         "description": getdoc(shape),
         "type": "object",
         "properties": {field.name: _expression(hints[field.name], definitions) for field in fields(shape)},
-        "required": [field.name for field in fields(shape) if field.default is MISSING],
+        "required": [field.name for field in fields(shape) if is_required(field)],
     }
 
 

@@ -5,14 +5,9 @@ from dataclasses import astuple, dataclass
 
 from process_cosmos_gateway.contract.alerts import Propose, Replica
 from process_cosmos_gateway.contract.cloud import InboxItem
+from process_cosmos_gateway.contract.durations import DEFAULT_ACKNOWLEDGEMENT, LONGEST_ANSWER_AGE
 from process_cosmos_gateway.contract.identifiers import Ulid, join_names
 from process_cosmos_gateway.store import Transaction
-
-LONGEST_PAUSE = 24 * 3600.0
-"""Seconds: the integration refuses anything older."""
-
-ACKNOWLEDGED_FOR = 3600.0
-"""Default duration of an acknowledgement in seconds; equal to the integration's."""
 
 MOST_UNSETTLED = 1_000
 """Limit of proposals waiting for Home Assistant; beyond it, no more are fetched from destinations."""
@@ -54,8 +49,8 @@ class Proposal:
         if revision < alert.answers_from:
             return float("-inf")
         if self.answer is not None:
-            return self.given_at + LONGEST_PAUSE if self.answer in alert.answers else float("-inf")
-        return self.given_at + min(self.acknowledge_for or ACKNOWLEDGED_FOR, LONGEST_PAUSE)
+            return self.given_at + LONGEST_ANSWER_AGE if self.answer in alert.answers else float("-inf")
+        return self.given_at + min(self.acknowledge_for or DEFAULT_ACKNOWLEDGEMENT, LONGEST_ANSWER_AGE)
 
 
 def add(transaction: Transaction, item: InboxItem, destination: str, now: float) -> Proposal | None:

@@ -12,6 +12,7 @@ import orjson
 from process_cosmos_gateway.contract.alerts import AlertEvent, AlertState, AlertSummary, Change, Replica
 from process_cosmos_gateway.contract.bounds import write_json
 from process_cosmos_gateway.contract.codec import MAX_FRAME, parse
+from process_cosmos_gateway.contract.durations import CLOSED_ALERTS_KEPT
 from process_cosmos_gateway.contract.errors import ContractError
 from process_cosmos_gateway.contract.identifiers import NotificationKey, Position, Ulid
 from process_cosmos_gateway.outbox import Event
@@ -21,9 +22,6 @@ from process_cosmos_gateway.store.transaction import Row
 
 from .events import request_event_id, transition_event
 from .notification_requests import RequestState, TrackedRequest
-
-KEPT_CLOSED = 30 * 24 * 3600.0
-"""Seconds for which a closed alert is kept."""
 
 _LOGGER = logging.getLogger(__name__)
 _UNREADABLE = (ContractError, KeyError, TypeError, ValueError)
@@ -168,8 +166,8 @@ def _summary(replica: Replica, position: Position) -> AlertSummary:
 
 
 def delete_old_closed(transaction: Transaction, now: float) -> None:
-    """Delete alerts closed more than ``KEPT_CLOSED`` seconds ago, and their notification requests."""
-    old = now - KEPT_CLOSED
+    """Delete alerts closed more than ``CLOSED_ALERTS_KEPT`` seconds ago, and their notification requests."""
+    old = now - CLOSED_ALERTS_KEPT
     # First, while the alerts that the subquery selects still exist.
     transaction.run(
         "DELETE FROM notification_request WHERE alert IN (SELECT id FROM alert WHERE alive = 0 AND changed_at < ?)",

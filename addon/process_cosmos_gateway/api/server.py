@@ -12,11 +12,13 @@ from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
 
-from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, decode_json, encode, parse
+from process_cosmos_gateway.contract.codec import MAX_FRAME, decode_json, encode, members, parse
+from process_cosmos_gateway.contract.decoder import Decoder
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.local_programs import MOST_CONNECTIONS
 from process_cosmos_gateway.contract.pairing import Paired, PairingRequest
-from process_cosmos_gateway.contract.session import MIN_SCHEMA, SCHEMA, GatewayHello, HomeAssistantHello, Refused
+from process_cosmos_gateway.contract.session import GatewayHello, HomeAssistantHello, Refused, Versions
+from process_cosmos_gateway.contract.versions import MIN_SCHEMA, SCHEMA
 from process_cosmos_gateway.errors import PortTakenError, RequestRefusedError, StartError, StoreError
 from process_cosmos_gateway.listener import LISTENER, Listener, ListenerLimits
 from process_cosmos_gateway.store import Store
@@ -25,7 +27,7 @@ from .ingress.page import StatusPage
 from .local_programs.admission import BEARER, Admission
 from .pairing import Pairing
 from .replies import json_reply, problem_reply
-from .session import Services, Session, refuse
+from .session import Services, Session, log_report, refuse
 
 _LOGGER = logging.getLogger(__name__)
 _MOST_BODY = 1 << 14
@@ -130,8 +132,7 @@ class Server:
         await socket.prepare(request)
         try:
             hello = await self._hello(socket)
-            self._check(hello)
-            session = await self._open(request, socket, hello.entry)
+            session = await self._open(request, socket, hello)
         except RequestRefusedError as error:
             await refuse(socket, Refused(code=error.code, message=str(error)))
             return socket
@@ -146,22 +147,32 @@ class Server:
         try:
             frame = await socket.receive(timeout=self._services.limits.hello)
             if frame.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                return decode(frame.data, {HomeAssistantHello.type: HomeAssistantHello})
+                return self._read_hello(frame.data)
         except ContractError as error:
             raise RequestRefusedError(error.code, str(error)) from error
         except TimeoutError as error:
             raise RequestRefusedError(Code.MALFORMED, "No hello was received in time.") from error
         raise RequestRefusedError(Code.MALFORMED, "The first frame must be a hello.")
 
-    def _check(self, hello: HomeAssistantHello) -> None:
-        if hello.schema < MIN_SCHEMA:
+    def _read_hello(self, frame: bytes | str) -> HomeAssistantHello:
+        """Return the hello of a Home Assistant that may connect; raise ``ContractError``, ``RequestRefusedError``."""
+        document = members(frame)
+        if document.get("type") != HomeAssistantHello.type:
+            raise RequestRefusedError(Code.MALFORMED, "The first frame must be a hello.")
+        # First: the rest of a hello of another schema may be unreadable.
+        versions = parse(Versions, document, HomeAssistantHello.type)
+        if versions.schema < MIN_SCHEMA:
             raise RequestRefusedError(Code.SCHEMA_TOO_OLD, "The integration is too old for this app. Update it.")
-        if hello.min_schema > SCHEMA:
+        if versions.min_schema > SCHEMA:
             raise RequestRefusedError(Code.SCHEMA_TOO_NEW, "The integration is too new for this app. Update the app.")
+        hello = Decoder({HomeAssistantHello.type: HomeAssistantHello}, log_report).decode(frame)
         if not self._pairing.serves(hello.instance):
             raise RequestRefusedError(Code.OTHER_HOME_ASSISTANT, "This gateway serves another Home Assistant.")
+        return hello
 
-    async def _open(self, request: web.Request, socket: web.WebSocketResponse, entry: str | None) -> Session:
+    async def _open(
+        self, request: web.Request, socket: web.WebSocketResponse, home_assistant: HomeAssistantHello
+    ) -> Session:
         """End the previous session, send the hello, and return the new session."""
         async with self._opening:
             # Checked before the old session ends: another Home Assistant may have been paired in the meantime.
@@ -186,8 +197,8 @@ class Server:
                 entry=self._services.alerts.entry,
             )
             # Sent before the session exists, so that no other message becomes the first frame.
-            await socket.send_frame(encode(hello), WSMsgType.TEXT)
-            self._session = Session(socket, self._services, entry)
+            await socket.send_frame(encode(hello, home_assistant.schema), WSMsgType.TEXT)
+            self._session = Session(socket, self._services, home_assistant)
         self.connected.set()
         return self._session
 

@@ -11,13 +11,13 @@ from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
 
 from process_cosmos_gateway.alerts import Alerts
 from process_cosmos_gateway.contract.alerts import CaughtUp, Transition
-from process_cosmos_gateway.contract.codec import MAX_FRAME, decode, encode, members
+from process_cosmos_gateway.contract.codec import MAX_FRAME, encode, members
+from process_cosmos_gateway.contract.decoder import Decoder
 from process_cosmos_gateway.contract.devices import Snapshot, Subscribe
-from process_cosmos_gateway.contract.errors import Code, ContractError
+from process_cosmos_gateway.contract.durations import HEARTBEAT_EVERY, HELLO_WITHIN, SILENCE_LIMIT
+from process_cosmos_gateway.contract.errors import Code, ContractError, UnknownTypeError
 from process_cosmos_gateway.contract.messages import FROM_HOME_ASSISTANT, FromGateway, FromHomeAssistant
 from process_cosmos_gateway.contract.session import (
-    HEARTBEAT_SECONDS,
-    SILENCE_SECONDS,
     Committed,
     Heartbeat,
     HomeAssistantHello,
@@ -26,6 +26,7 @@ from process_cosmos_gateway.contract.session import (
     Result,
     Stopping,
 )
+from process_cosmos_gateway.contract.versions import schema_of_type
 from process_cosmos_gateway.errors import GatewayError, StoreError
 
 from .change_feed import MOST_KEPT, ChangeFeed
@@ -51,10 +52,10 @@ class Limits:
     ``status``: between two readings of the status; ``status_unchanged``: the same while nothing is known to change it.
     """
 
-    hello: float = 10
-    silence: float = SILENCE_SECONDS
+    hello: float = HELLO_WITHIN
+    silence: float = SILENCE_LIMIT
     caught_up: float = 60
-    heartbeat: float = HEARTBEAT_SECONDS
+    heartbeat: float = HEARTBEAT_EVERY
     status: float = 1
     status_unchanged: float = 10
 
@@ -77,9 +78,12 @@ class _SessionEndedError(GatewayError):
 class Session:
     """One session: it ends when either side closes it; unprocessed messages are then discarded."""
 
-    def __init__(self, socket: web.WebSocketResponse, services: Services, entry: str | None) -> None:
-        """Set the socket, after the handshake, and the config entry from the hello."""
-        self._entry = entry
+    def __init__(self, socket: web.WebSocketResponse, services: Services, hello: HomeAssistantHello) -> None:
+        """Set the socket, after the handshake, and Home Assistant's hello."""
+        self._entry = hello.entry
+        self._schema = hello.schema
+        # Deep nesting is cut off, not refused: an alert must arrive.
+        self._decoder = Decoder(FROM_HOME_ASSISTANT, log_report, cuts=True)
         self.finished = asyncio.Event()
         self._socket = socket
         self._services = services
@@ -92,7 +96,9 @@ class Session:
         self._announced = False
 
     def send(self, message: FromGateway) -> None:
-        """Queue ``message`` for sending; end the session if too many are queued."""
+        """Queue ``message``, unless Home Assistant is too old for it; end the session if too many are queued."""
+        if schema_of_type(message) > self._schema:
+            return
         self._unsent.put_nowait(message)
         if self._unsent.qsize() > _MOST_UNSENT:
             self.end()
@@ -135,8 +141,7 @@ class Session:
         while (frame := await self._next_frame()) is not None:
             self._services.alerts.heard_from_home_assistant()
             try:
-                # Deep nesting is cut off, not refused: an alert must arrive.
-                message = decode(frame, FROM_HOME_ASSISTANT, cuts=True)
+                message = self._decoder.decode(frame)
             except ContractError as error:
                 self._refuse_frame(frame, error)
             else:
@@ -174,17 +179,22 @@ class Session:
                 self.send(Result(id=message.id))
                 self._services.feed.subscribe(message, self.send)
                 self._subscribed.set()
+            case _ if self._decoder.unknown:
+                # A person asked for something: doing a part of it, or something like it, would be a guess.
+                sentence = (
+                    f"The app does not know {', '.join(self._decoder.unknown)}. Nothing was done. Update the app."
+                )
+                self.send(Result(id=message.id, problem=Problem(code=Code.UNSUPPORTED, message=sentence)))
             case _:
                 await self._slots.acquire()
                 tasks.create_task(self._answer(message), name=f"session {message.type}")
 
     def _refuse_frame(self, frame: bytes | str, error: ContractError) -> None:
-        """Answer a broken frame if it has an id; otherwise end the session."""
-        _LOGGER.warning("Home Assistant sent an invalid frame: %s. Update the integration and the app", error)
+        """Answer a frame with an id; without one pass over an unknown type, and end the session otherwise."""
         problem = Problem(code=error.code, message=str(error))
         if (request := _request_id(frame)) is not None:
             self.send(Result(id=request, problem=problem))
-        else:
+        elif not isinstance(error, UnknownTypeError):
             self.end(Refused(code=problem.code, message=problem.message))
 
     async def _answer(self, request: Answerable) -> None:
@@ -231,7 +241,7 @@ class Session:
     async def _write(self) -> None:
         try:
             while True:
-                for frame in _frames(await self._unsent.get()):
+                for frame in _frames(await self._unsent.get(), self._schema):
                     await self._socket.send_frame(frame, WSMsgType.TEXT)
         except ClientConnectionResetError:
             self.end()
@@ -284,20 +294,25 @@ async def refuse(socket: web.WebSocketResponse, refusal: Refused) -> None:
         pass
 
 
-def _frames(message: FromGateway) -> Iterator[bytes]:
-    """Yield the frames of ``message``; split a snapshot that is too large into pages."""
-    frame = encode(message)
+def log_report(path: str, reason: str) -> None:
+    """Log what is unknown or wrong in a frame of Home Assistant."""
+    _LOGGER.warning("Home Assistant sent a frame in which %s %s. Are integration and app of one version?", path, reason)
+
+
+def _frames(message: FromGateway, schema: int) -> Iterator[bytes]:
+    """Yield the frames of ``message``, for a receiver of ``schema``; split a snapshot that is too large into pages."""
+    frame = encode(message, schema)
     if len(frame) <= MAX_FRAME:
         yield frame
     elif isinstance(message, Snapshot) and len(message.devices) > 1:
         half = len(message.devices) // 2
-        yield from _frames(replace(message, devices=message.devices[:half], more=True))
-        yield from _frames(replace(message, devices=message.devices[half:]))
+        yield from _frames(replace(message, devices=message.devices[:half], more=True), schema)
+        yield from _frames(replace(message, devices=message.devices[half:]), schema)
     else:
         _LOGGER.error("A frame of %d bytes is too large for Home Assistant and was not sent", len(frame))
         # An empty page instead: Home Assistant waits for the last page of a snapshot.
         if isinstance(message, Snapshot):
-            yield encode(replace(message, devices=()))
+            yield encode(replace(message, devices=()), schema)
 
 
 def _request_id(frame: bytes | str) -> str | None:

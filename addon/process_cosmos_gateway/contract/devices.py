@@ -4,21 +4,23 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+from .codec import request_id
 from .identifiers import Ulid
 
 type Value = bool | int | float | str
 
 
 class PropertyKind(StrEnum):
-    """Data type of a property's values."""
+    """Data type of a property's values. Unknown: text, which is shown and never written."""
 
     BOOLEAN = "boolean"
     NUMBER = "number"
     TEXT = "text"
+    UNKNOWN = TEXT
 
 
 class Hint(StrEnum):
-    """Meaning of a property, as given by ``@type``, unit or title in the Thing Description."""
+    """Meaning of a property, as given by ``@type``, unit or title in the Thing Description. Unknown: none."""
 
     MOISTURE = "moisture"
     VALVE = "valve"
@@ -26,6 +28,7 @@ class Hint(StrEnum):
     HUMIDITY = "humidity"
     BATTERY = "battery"
     NONE = "none"
+    UNKNOWN = NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +85,7 @@ class Subscribe:
     """
 
     type: ClassVar[str] = "subscribe"
-    id: str
+    id: str = request_id()
     run: Ulid
     # Numbers begin at the wall time of the gateway's start, so that they increase across its restarts too.
     after: int | None = None
@@ -204,7 +207,7 @@ class WriteProperty:
     """
 
     type: ClassVar[str] = "write_property"
-    id: str
+    id: str = request_id()
     device: str
     property: str
     value: Value

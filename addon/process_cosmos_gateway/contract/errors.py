@@ -14,6 +14,7 @@ class Code(StrEnum):
     MALFORMED = "malformed"
     TOO_LARGE = "too_large"
     TOO_DEEP = "too_deep"
+    UNSUPPORTED = "unsupported"
     PAIRING_REFUSED = "pairing_refused"
     STORE_FAILED = "store_failed"
     TOO_MANY_CONNECTIONS = "too_many_connections"
@@ -62,3 +63,17 @@ class ContractError(Exception):
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
+
+
+class UnsupportedError(ContractError):
+    """Error for what a newer peer may send and this side must not guess."""
+
+    code = Code.UNSUPPORTED
+
+
+class UnknownTypeError(UnsupportedError):
+    """Error for a message of a type that this side does not know."""
+
+    def __init__(self, tag: str) -> None:
+        """Create the error for the type ``tag``."""
+        super().__init__("$.type", f"is the unknown message type {tag[:64]!r}")

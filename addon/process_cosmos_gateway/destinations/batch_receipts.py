@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from process_cosmos_gateway.contract.bounds import NoteFn
 from process_cosmos_gateway.contract.cloud import BatchReceipt, RejectedItem
 from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.errors import Code, ContractError
@@ -33,15 +34,18 @@ def is_token(value: object) -> bool:
     return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
 
 
-def parse_receipt(reply: bytes, batch: bytes, count: int) -> ParsedReceipt:
-    """Parse the receipt of ``batch``, which holds ``count`` events; raise ``ContractError`` if it is invalid."""
+def parse_receipt(reply: bytes, batch: bytes, count: int, note_fn: NoteFn) -> ParsedReceipt:
+    """Parse the receipt of ``batch``, which holds ``count`` events; raise ``ContractError`` if it is invalid.
+
+    ``note_fn``: gets what is unknown here, and passed over.
+    """
     document = decode_json(reply)
     # Counted before anything is converted: a reply may list as many items as fit into a megabyte.
     for name in ("duplicates", "rejected"):
         named = document.get(name) if isinstance(document, dict) else None
         if isinstance(named, list) and len(named) > count:
             raise ContractError(f"$.{name}", "names more events than were sent")
-    receipt = parse(BatchReceipt, document)
+    receipt = parse(BatchReceipt, document, "receipt", note_fn=note_fn)
     if receipt.batch != hashlib.sha256(batch).hexdigest():
         raise ContractError("$.batch", "must be the SHA-256 of the batch")
     if not is_token(receipt.token):

@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from itertools import accumulate
 from typing import Final
 
 from process_cosmos_gateway.contract.cloud import EPOCH_HEADER, IDENTITY_CODES, TOKEN_HEADER
 from process_cosmos_gateway.contract.codec import decode_json, parse
+from process_cosmos_gateway.contract.decoder import OncePerPath
 from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind
+from process_cosmos_gateway.contract.durations import LONG_POLL
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
 from process_cosmos_gateway.contract.identifiers import Ulid
@@ -35,8 +38,6 @@ SHORTEST_BODY = 1 << 15
 
 SLOW_SECONDS = 2.0
 """A batch that takes longer is too large: an urgent event enqueued meanwhile waits for it."""
-
-LONG_POLL_SECONDS = 25.0
 
 HEALTH_SECONDS = 5.0
 """Time limit for the endpoint's health check."""
@@ -120,6 +121,7 @@ class Cloud:
         self._expires_at = credentials.expires_at
         self._epoch = epoch
         self._now = now
+        self._note = OncePerPath(partial(_log_report, name))
         # One connection each: the endpoint treats events from an older connection as delayed on the way.
         self._session = open_session(tls, connections=1)
         self._inbox = open_session(tls, connections=1)
@@ -227,7 +229,7 @@ class Cloud:
     def _match_receipt(self, deliveries: Sequence[Delivery], body: bytes, reply: Reply) -> Sent:
         """Match the receipt with the batch; an invalid receipt, or one for another batch, confirms nothing."""
         try:
-            receipt = parse_receipt(reply.body, body, len(deliveries))
+            receipt = parse_receipt(reply.body, body, len(deliveries), self._note)
         except ContractError as error:
             return Sent(trouble=replace(MALFORMED_REPLY, event_suspected=True, detail=str(error)))
         self._bisection = self._bisection.settled(deliveries)
@@ -242,7 +244,7 @@ class Cloud:
         if self._now() >= self._expires_at:
             return Polled(trouble=_EXPIRED)
         url = f"{self.address}/v1/inbox?after={after}"
-        reply = await send_request(self._inbox, "GET", url, extra_seconds=LONG_POLL_SECONDS)
+        reply = await send_request(self._inbox, "GET", url, extra_seconds=LONG_POLL)
         if not isinstance(reply, Reply):
             return Polled(trouble=reply)
         if refused := self._identity_refusal(reply):
@@ -253,7 +255,7 @@ class Cloud:
         if reply.meaning(single=True, proven=False) is not Meaning.DELIVERED:
             return Polled(trouble=reply.trouble)
         try:
-            page = parse_inbox_page(self.name, reply.body, after)
+            page = parse_inbox_page(self.name, reply.body, after, self._note)
         except ContractError as error:
             return Polled(trouble=replace(MALFORMED_REPLY, detail=str(error)))
         return Polled(items=page.items, cursor=page.cursor)
@@ -268,7 +270,7 @@ class Cloud:
         if trouble := await self._check_health():
             return ProbeResult(delivered=False, reason=trouble.reason, reply=trouble.detail)
         reply = await send_request(
-            self._inbox, "GET", f"{self.address}/v1/inbox?after=0&wait=0", extra_seconds=LONG_POLL_SECONDS
+            self._inbox, "GET", f"{self.address}/v1/inbox?after=0&wait=0", extra_seconds=LONG_POLL
         )
         if not isinstance(reply, Reply):
             return ProbeResult(delivered=False, reason=reply.reason)
@@ -281,6 +283,10 @@ class Cloud:
         """Close all connections to the receiver."""
         await self._session.close()
         await self._inbox.close()
+
+
+def _log_report(name: str, path: str, reason: str) -> None:
+    _LOGGER.warning("%s: its reply was used without a part that this version does not know: %s %s", name, path, reason)
 
 
 def limit_body(deliveries: Sequence[Delivery], limit: int) -> Sequence[Delivery]:

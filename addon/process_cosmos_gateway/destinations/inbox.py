@@ -4,9 +4,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from process_cosmos_gateway.contract.bounds import NoteFn
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.codec import decode_json, parse
-from process_cosmos_gateway.contract.errors import ContractError
+from process_cosmos_gateway.contract.durations import LONGEST_ACKNOWLEDGEMENT
+from process_cosmos_gateway.contract.errors import ContractError, UnsupportedError
 
 MOST_ITEMS = 100
 """Items of a page that are read; later ones come with the next page."""
@@ -17,9 +19,6 @@ LARGEST_CURSOR = 1 << 62
 LONGEST_ID = 128
 LONGEST_TEXT = 255
 """Characters of an answer, and of the name of the person who gave it: the integration's limit."""
-
-LONGEST_ACKNOWLEDGEMENT = 366 * 86_400.0
-"""Seconds; also the limit of an item's age, which is irrelevant long before."""
 
 ITEMS_A_SECOND = 10
 """Sustained rate; a page costs at least a second."""
@@ -75,8 +74,10 @@ def is_cursor(value: object) -> bool:
     return type(value) is int and 0 <= value <= LARGEST_CURSOR
 
 
-def parse_inbox_page(name: str, body: bytes, after: int) -> InboxPage:
+def parse_inbox_page(name: str, body: bytes, after: int, note_fn: NoteFn) -> InboxPage:
     """Parse a page of destination ``name``; unreadable items are skipped, so that they block no others.
+
+    ``note_fn``: gets what is unknown here. An item of an unknown kind is skipped, too.
 
     An inbox that ends before ``after`` is read from its beginning: the cursor was a mistake, or the endpoint was
     restored from a backup. New items would otherwise stay hidden until as many had arrived.
@@ -110,7 +111,7 @@ def parse_inbox_page(name: str, body: bytes, after: int) -> InboxPage:
         # Also for an item that is skipped below, which would otherwise be fetched again for ever.
         cursor = place
         try:
-            items.append(check_item(parse(InboxItem, document)))
+            items.append(check_item(_parse_item(document, note_fn)))
         except ContractError as error:
             _log_skipped_item(name, error)
     # A page that does not advance the cursor would be fetched again and again.
@@ -119,8 +120,19 @@ def parse_inbox_page(name: str, body: bytes, after: int) -> InboxPage:
     return InboxPage(items, cursor if documents else None)
 
 
+def _parse_item(document: object, note_fn: NoteFn) -> InboxItem:
+    unknown: list[str] = []
+    item = parse(InboxItem, document, "inbox", note_fn=lambda path, _reason: unknown.append(path))
+    if unknown and item.answer is None and item.acknowledge_for is None:
+        # Not an acknowledgement, which would silence an alert although a person may have asked for the opposite.
+        raise UnsupportedError(unknown[0], "is unknown, and there is no answer or acknowledgement beside it")
+    for path in unknown:
+        note_fn(path, "is unknown")
+    return item
+
+
 def _log_skipped_item(name: str, error: ContractError) -> None:
-    _LOGGER.warning("%s: an inbox item is invalid and was skipped: %s", name, error)
+    _LOGGER.warning("%s: %s: an inbox item cannot be used and was skipped: %s", name, error.code, error)
 
 
 def check_item(item: InboxItem) -> InboxItem:
@@ -133,5 +145,6 @@ def check_item(item: InboxItem) -> InboxItem:
         raise ContractError("$.acknowledge_for", f"must be more than 0 seconds, {LONGEST_ACKNOWLEDGEMENT:.0f} at most")
     if item.revision is not None and item.revision < 1:
         raise ContractError("$.revision", "must be 1 or more")
+    # An age beyond the limit makes no difference.
     shown = "".join(letter if letter.isprintable() else " " for letter in item.by[:LONGEST_TEXT])
     return replace(item, by=shown, age=min(max(item.age, 0.0), LONGEST_ACKNOWLEDGEMENT))

@@ -23,6 +23,7 @@ from process_cosmos_gateway.contract.destinations import (
     SetWebhook,
     TestDestination,
 )
+from process_cosmos_gateway.contract.durations import REQUEST_WITHIN
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.events import encode_event, event_type
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
@@ -62,8 +63,8 @@ from .webhook import Webhook
 TEST_TYPE = event_type("test")
 """The type of the test event sent on a person's request."""
 
-TEST_SECONDS = 25.0
-"""Time limit of a test, for which a person waits."""
+TEST_SECONDS = REQUEST_WITHIN - 5
+"""Time limit of a test, which leaves time for the reply."""
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ from custom_components.process_cosmos.alerts.records import Answer, Content, IfI
 from custom_components.process_cosmos.contract.alerts import Attached, Severity
 from custom_components.process_cosmos.contract.bounds import MAX_DATA_DEPTH, bounded, is_deeper
 from custom_components.process_cosmos.contract.codec import MAX_TEXT
+from custom_components.process_cosmos.contract.durations import LONGEST_ACKNOWLEDGEMENT
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.texts import shortened
 
@@ -29,7 +30,8 @@ MAX_NAME = 64
 """Maximum number of characters of an answer's name."""
 MAX_ANSWERS = 10
 
-POSITIVE_DURATION = vol.All(cv.positive_time_period, vol.Range(min=timedelta(seconds=1), max=timedelta(days=366)))
+_LONGEST = timedelta(seconds=LONGEST_ACKNOWLEDGEMENT)
+POSITIVE_DURATION = vol.All(cv.positive_time_period, vol.Range(min=timedelta(seconds=1), max=_LONGEST))
 """A duration of 1 second to 366 days."""
 
 

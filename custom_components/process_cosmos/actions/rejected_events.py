@@ -1,6 +1,5 @@
 """Actions for permanently rejected events: list, send again, discard."""
 
-import uuid
 from functools import partial
 from typing import Any, Final
 
@@ -48,7 +47,7 @@ def async_setup_rejected(hass: HomeAssistant) -> None:
 
 async def _async_list(call: ServiceCall) -> ServiceResponse:
     link = await async_find_coordinator(call.hass, call.data.get("site"))
-    reply = await link.connection.async_request(ListRejected(id=uuid.uuid4().hex, after=call.data["after"]))
+    reply = await link.connection.async_request(ListRejected(after=call.data["after"]))
     events = reply.events if isinstance(reply, RejectedEvents) else ()
     labels = {each.name: label_of(each) for each in link.status.status.links} if link.status else {}
     return {"events": [_shown(event, labels.get(event.destination)) for event in events]}
@@ -56,12 +55,12 @@ async def _async_list(call: ServiceCall) -> ServiceResponse:
 
 async def _async_send_again(call: ServiceCall) -> None:
     link = await async_find_coordinator(call.hass, call.data.get("site"))
-    await link.connection.async_request(SendAgain(id=uuid.uuid4().hex, numbers=_numbers(call)))
+    await link.connection.async_request(SendAgain(numbers=_numbers(call)))
 
 
 async def _async_discard(call: ServiceCall) -> None:
     link = await async_find_coordinator(call.hass, call.data.get("site"))
-    await link.connection.async_request(DiscardRejected(id=uuid.uuid4().hex, numbers=_numbers(call)))
+    await link.connection.async_request(DiscardRejected(numbers=_numbers(call)))
 
 
 def _numbers(call: ServiceCall) -> tuple[int, ...] | None:

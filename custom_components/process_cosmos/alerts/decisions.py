@@ -4,15 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from custom_components.process_cosmos.contract.durations import DEFAULT_ACKNOWLEDGEMENT, LONGEST_ANSWER_AGE
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.identifiers import Ulid
 
 from .model import Alert, State
 
-DEFAULT_ACKNOWLEDGEMENT = timedelta(hours=1)
-"""Duration of an acknowledgement that names none."""
-MAX_ANSWER_AGE = timedelta(hours=24)
-"""Age from which an answer is neither accepted nor run."""
+ACKNOWLEDGEMENT = timedelta(seconds=DEFAULT_ACKNOWLEDGEMENT)
+MAX_ANSWER_AGE = timedelta(seconds=LONGEST_ANSWER_AGE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,5 +68,5 @@ def needed_right(alert: Alert) -> str:
 
 
 def _is_too_old(request: AnswerRequest) -> bool:
-    lasts = MAX_ANSWER_AGE if request.answer is not None else request.acknowledge_for or DEFAULT_ACKNOWLEDGEMENT
+    lasts = MAX_ANSWER_AGE if request.answer is not None else request.acknowledge_for or ACKNOWLEDGEMENT
     return request.age >= min(MAX_ANSWER_AGE, lasts)

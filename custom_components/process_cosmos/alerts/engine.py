@@ -26,7 +26,7 @@ from custom_components.process_cosmos.issues.site_issues import Issue, clear_iss
 
 from .answers import AnswerRunner
 from .calls import AlertRequest, RaisedAlert
-from .decisions import DEFAULT_ACKNOWLEDGEMENT, AnswerRequest, Refusal, check_answer_request, needed_right
+from .decisions import ACKNOWLEDGEMENT, AnswerRequest, Refusal, check_answer_request, needed_right
 from .errors import AlertRefusedError, NotOnDiskError
 from .gateway_presence import GatewayPresence
 from .gateway_sync import GatewaySync
@@ -284,7 +284,7 @@ class Alerts:
 
     def _acknowledged_until(self, request: AnswerRequest, now: datetime) -> datetime:
         """Return the end of an acknowledgement; without an explicit duration it never shortens an existing one."""
-        until = now + (request.acknowledge_for or DEFAULT_ACKNOWLEDGEMENT) - request.age
+        until = now + (request.acknowledge_for or ACKNOWLEDGEMENT) - request.age
         alert = self._journal.state.alerts[request.alert]
         is_longer = alert.state is AlertState.ACKNOWLEDGED and request.acknowledge_for is None
         return max(until, alert.notify_at) if is_longer else until

@@ -17,6 +17,7 @@ from homeassistant.util.hass_dict import HassKey
 
 from custom_components.process_cosmos.alerts.record_log import RETRY_AFTER, Entry, RecordLog, RecordLogWriteError
 from custom_components.process_cosmos.const import CONF_HAS_LOG, DOMAIN
+from custom_components.process_cosmos.contract.durations import CLOSED_ALERTS_KEPT
 from custom_components.process_cosmos.contract.identifiers import Position, Ulid, UlidFactory, milliseconds_of
 
 from .model import Alert, State
@@ -36,7 +37,6 @@ from .records import (
 from .steady_clock import SteadyClock
 from .timetable import NotificationOutcomes
 
-CLOSED_ALERT_RETENTION = timedelta(days=30)
 _UNWRITTEN: HassKey[dict[str, Sequence[Entry[Record]]]] = HassKey(f"{DOMAIN}_unwritten")
 """Records that could not be written before a site was unloaded, by entry id."""
 
@@ -219,7 +219,7 @@ class Journal:
 
         Alerts are retained while alive, for 30 days after closing, and while the gateway has not confirmed a record.
         """
-        oldest = now - CLOSED_ALERT_RETENTION
+        oldest = now - timedelta(seconds=CLOSED_ALERTS_KEPT)
         known = self.state.alerts.values()
         needed = {one.id for one in known if one.closed_at is None or one.closed_at > oldest}
         for entry in self.record_log.entries:

@@ -1,7 +1,6 @@
 """Closing of a deleted site's alerts, so that neither its app nor its destinations continue with them."""
 
 import asyncio
-import uuid
 
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant
@@ -101,7 +100,7 @@ async def _async_until_delivered(session: Session, journal: Journal) -> None:
     """Return once no alert waits for a destination, or after 5 s, because a destination may be unreachable."""
     try:
         async with asyncio.timeout(_DELIVERED_WITHIN):
-            await session.send(Subscribe(id=uuid.uuid4().hex, run=journal.run, confirmed=0))
+            await session.send(Subscribe(run=journal.run, confirmed=0))
             async for message in session.messages():
                 if isinstance(message, Status) and not message.waiting.urgent:
                     return

@@ -13,13 +13,15 @@ from .identifiers import NotificationKey, Position, Ulid
 
 
 class AlertState(StrEnum):
-    """State of an alert: alive while open or acknowledged, closed in every other state."""
+    """State of an alert: alive while open or acknowledged, closed in every other state. Unknown: open."""
 
     OPEN = "open"
     ACKNOWLEDGED = "acknowledged"
     ANSWERED = "answered"
     UNANSWERED = "unanswered"
     RESOLVED = "resolved"
+    # Somebody may still have to be notified.
+    UNKNOWN = OPEN
 
     @property
     def alive(self) -> bool:
@@ -28,15 +30,20 @@ class AlertState(StrEnum):
 
 
 class Severity(StrEnum):
-    """Severity of an alert, lowest first."""
+    """Severity of an alert, lowest first. Unknown: critical."""
 
     INFO = "info"
     WARNING = "warning"
     CRITICAL = "critical"
+    # Too loud rather than unnoticed.
+    UNKNOWN = CRITICAL
 
 
 class TransitionKind(StrEnum):
-    """Kind of a change to an alert; destinations receive it as a ``process_cosmos.alert.<kind>.v1`` event."""
+    """Kind of a change to an alert; destinations receive it as a ``process_cosmos.alert.<kind>.v1`` event.
+
+    Unknown: updated, as every change carries the alert's whole state.
+    """
 
     OPENED = "opened"
     UPDATED = "updated"
@@ -49,6 +56,7 @@ class TransitionKind(StrEnum):
     OUTCOME = "outcome"
     RESTORED = "restored"
     RECONCILED = "reconciled"
+    UNKNOWN = UPDATED
 
 
 class Outcome(StrEnum):

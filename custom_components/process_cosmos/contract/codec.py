@@ -1,7 +1,7 @@
-"""Strict conversion between JSON and the contract's dataclasses."""
+"""Conversion between JSON and the contract's dataclasses: strict for stored data, lenient for what a peer sends."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, field, fields, is_dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Protocol, TypeAliasType, Union, get_args, get_
 
 import orjson
 
-from .bounds import MAX_DEPTH, MOST_SIGNED, TooDeepError, bounded, check_depth, write_json
-from .errors import ContractError
+from .bounds import MAX_DEPTH, MOST_SIGNED, NoteFn, TooDeepError, bounded, check_depth, write_json
+from .errors import ContractError, UnknownTypeError
 from .identifiers import Ulid, is_ulid
+from .versions import SCHEMA, in_schema
 
 MAX_FRAME = 1 << 20
 """Bytes of the longest frame either side sends or accepts."""
@@ -24,8 +25,10 @@ _FIRST_YEAR = 2
 _LAST_YEAR = 9998
 """Years in which a time with any UTC offset can be represented by Python."""
 
+_LEFT_OUT = object()
+
 type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
-type Parser = Callable[[Any, str], Any]
+type Parser = Callable[[Any, str, NoteFn | None], Any]
 
 
 class Message(Protocol):
@@ -34,27 +37,34 @@ class Message(Protocol):
     type: ClassVar[str]
 
 
-def encode(message: Message) -> bytes:
-    """Return ``message`` as one JSON object whose first member is ``type``; see ``bounds.write_json``."""
+def encode(message: Message, schema: int = SCHEMA) -> bytes:
+    """Return ``message`` as one JSON object whose first member is ``type``; see ``bounds.write_json``.
+
+    ``schema``: that of the receiver; what was added after it is left out.
+    """
     # orjson leaves out class variables, and so the tag.
-    body = write_json(message)
+    body = write_json(message if schema >= SCHEMA else in_schema(message, schema))
     tag = orjson.dumps({"type": message.type})
     return tag if body == b"{}" else tag[:-1] + b"," + body[1:]
 
 
-def decode[M](frame: bytes | str, table: Mapping[str, type[M]], *, cuts: bool = False) -> M:
+def decode[M](
+    frame: bytes | str, table: Mapping[str, type[M]], *, cuts: bool = False, note_fn: NoteFn | None = None
+) -> M:
     """Parse one frame as one of the messages in ``table``; raise ``ContractError`` with the path of the first mistake.
 
-    ``cuts``: cut off values nested too deeply instead of refusing the frame. An older peer does not know the limit, and
-    its alert must not be lost because of the data attached to it.
+    ``cuts``: cut off values nested too deeply instead of refusing the frame: an alert must not be lost because of the
+    data attached to it. ``note_fn``: as for ``parse``. ``UnknownTypeError``: the message has another type.
     """
     document = decode_json(frame, cuts=cuts)
     if not isinstance(document, dict):
         raise ContractError("$", "must be an object")
     tag = document.get("type")
-    if not isinstance(tag, str) or tag not in table:
-        raise ContractError("$.type", "is not a known message type")
-    return parse(table[tag], document)
+    if not isinstance(tag, str):
+        raise ContractError("$.type", "must be a string")
+    if tag not in table:
+        raise UnknownTypeError(tag)
+    return parse(table[tag], document, tag, note_fn=note_fn)
 
 
 def decode_json(frame: bytes | str, *, cuts: bool = False) -> Json:
@@ -89,10 +99,14 @@ def members(frame: bytes | str) -> Mapping[str, Json]:
     return document if isinstance(document, dict) else {}
 
 
-def parse[T](shape: type[T], document: object) -> T:
-    """Read ``document`` as the dataclass ``shape``; unknown members are passed over: a newer side may add some."""
+def parse[T](shape: type[T], document: object, path: str = "$", *, note_fn: NoteFn | None = None) -> T:
+    """Read ``document`` as the dataclass ``shape``; ``path``: what the paths of mistakes begin with.
+
+    ``note_fn``: gets path and reason of each member and enum value that is unknown here. Such a member is passed over;
+    such a value is read as its enum's ``UNKNOWN``, and left out of a list. Without ``note_fn`` the value is refused.
+    """
     expression: Any = shape
-    result: T = _parser(expression)(document, "$")
+    result: T = _parser(expression)(document, path, note_fn)
     return result
 
 
@@ -112,7 +126,7 @@ def _parser(shape: Any) -> Parser:  # noqa: ANN401 - a type expression
 
 
 def _scalar(kinds: tuple[type, ...], name: str) -> Parser:
-    def read(document: Any, path: str) -> Any:  # noqa: ANN401 - JSON
+    def read(document: Any, path: str, _: NoteFn | None) -> Any:  # noqa: ANN401 - JSON
         # Not isinstance, for which true and false are whole numbers.
         if type(document) not in kinds:
             raise ContractError(path, f"must be {name}")
@@ -121,7 +135,7 @@ def _scalar(kinds: tuple[type, ...], name: str) -> Parser:
     return read
 
 
-def _whole(document: Any, path: str) -> int:  # noqa: ANN401 - JSON
+def _whole(document: Any, path: str, _: NoteFn | None) -> int:  # noqa: ANN401 - JSON
     if type(document) is not int:
         raise ContractError(path, "must be a whole number")
     if abs(document) > MOST_SIGNED:
@@ -129,7 +143,7 @@ def _whole(document: Any, path: str) -> int:  # noqa: ANN401 - JSON
     return document
 
 
-def _real(document: Any, path: str) -> float:  # noqa: ANN401 - JSON
+def _real(document: Any, path: str, _: NoteFn | None) -> float:  # noqa: ANN401 - JSON
     if type(document) is float:
         return document
     if type(document) is not int:
@@ -139,7 +153,7 @@ def _real(document: Any, path: str) -> float:  # noqa: ANN401 - JSON
     return document
 
 
-def _text(document: Any, path: str) -> str:  # noqa: ANN401 - JSON
+def _text(document: Any, path: str, _: NoteFn | None = None) -> str:  # noqa: ANN401 - JSON
     if type(document) is not str:
         raise ContractError(path, "must be a string")
     if len(document) > MAX_TEXT:
@@ -147,18 +161,18 @@ def _text(document: Any, path: str) -> str:  # noqa: ANN401 - JSON
     return document
 
 
-def _anything(document: Any, _: str) -> Json:  # noqa: ANN401 - JSON
+def _anything(document: Any, _path: str, _: NoteFn | None) -> Json:  # noqa: ANN401 - JSON
     value: Json = document
     return value
 
 
-def _ulid(document: Any, path: str) -> Ulid:  # noqa: ANN401 - JSON
+def _ulid(document: Any, path: str, _: NoteFn | None) -> Ulid:  # noqa: ANN401 - JSON
     if type(document) is not str or not is_ulid(document):
         raise ContractError(path, "must be a ULID")
     return Ulid(document)
 
 
-def _time(document: Any, path: str) -> datetime:  # noqa: ANN401 - JSON
+def _time(document: Any, path: str, _: NoteFn | None) -> datetime:  # noqa: ANN401 - JSON
     try:
         moment = datetime.fromisoformat(_text(document, path))
     except ValueError as error:
@@ -185,11 +199,11 @@ _SCALARS: Mapping[Any, Parser] = {
 def _union(choices: tuple[Any, ...]) -> Parser:
     parsers = [_parser(choice) for choice in choices]
 
-    def read(document: Any, path: str) -> Any:  # noqa: ANN401 - JSON
+    def read(document: Any, path: str, note_fn: NoteFn | None) -> Any:  # noqa: ANN401 - JSON
         deepest: ContractError | None = None
         for parser in parsers:
             try:
-                return parser(document, path)
+                return parser(document, path, note_fn)
             except ContractError as error:
                 # The alternative that was parsed farthest is most likely the one that was meant.
                 if deepest is None or len(error.path) > len(deepest.path):
@@ -200,12 +214,14 @@ def _union(choices: tuple[Any, ...]) -> Parser:
 
 
 def _sequence(arguments: tuple[Any, ...]) -> Parser:
-    item = _parser(arguments[0])
+    is_choice = isinstance(arguments[0], type) and issubclass(arguments[0], StrEnum)
+    item = _choice(arguments[0], unknown=_LEFT_OUT) if is_choice else _parser(arguments[0])
 
-    def read(document: Any, path: str) -> tuple[Any, ...]:  # noqa: ANN401 - JSON
+    def read(document: Any, path: str, note_fn: NoteFn | None) -> tuple[Any, ...]:  # noqa: ANN401 - JSON
         if not isinstance(document, list):
             raise ContractError(path, "must be an array")
-        return tuple(item(entry, f"{path}[{index}]") for index, entry in enumerate(document))
+        items = (item(entry, f"{path}[{index}]", note_fn) for index, entry in enumerate(document))
+        return tuple(entry for entry in items if entry is not _LEFT_OUT)
 
     return read
 
@@ -213,10 +229,10 @@ def _sequence(arguments: tuple[Any, ...]) -> Parser:
 def _mapping(arguments: tuple[Any, ...]) -> Parser:
     item = _parser(arguments[1])
 
-    def read(document: Any, path: str) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    def read(document: Any, path: str, note_fn: NoteFn | None) -> dict[str, Any]:  # noqa: ANN401 - JSON
         if not isinstance(document, dict):
             raise ContractError(path, "must be an object")
-        return {_text(key, path): item(entry, f"{path}.{key[:64]}") for key, entry in document.items()}
+        return {_text(key, path): item(entry, f"{path}.{key[:64]}", note_fn) for key, entry in document.items()}
 
     return read
 
@@ -229,31 +245,49 @@ _GENERICS: Mapping[Any, Callable[[tuple[Any, ...]], Parser]] = {
 }
 
 
-def _choice(shape: type[StrEnum]) -> Parser:
+def _choice(shape: type[StrEnum], *, unknown: object = None) -> Parser:
     values = {member.value: member for member in shape}
+    neutral = unknown or getattr(shape, "UNKNOWN", None)
 
-    def read(document: Any, path: str) -> StrEnum:  # noqa: ANN401 - JSON
-        if not isinstance(document, str) or document not in values:
-            raise ContractError(path, f"must be one of {', '.join(values)}")
-        return values[document]
+    def read(document: Any, path: str, note_fn: NoteFn | None) -> Any:  # noqa: ANN401 - a member, or left out
+        if isinstance(document, str):
+            if document in values:
+                return values[document]
+            if note_fn is not None and neutral is not None:
+                note_fn(path, f"has the unknown value {document[:64]!r}")
+                return neutral
+        raise ContractError(path, f"must be one of {', '.join(values)}")
 
     return read
 
 
+def request_id() -> Any:  # noqa: ANN401 - a field
+    """Return the field of a request's id, which the client sets as it sends the request."""
+    return field(default="", metadata={"required": True})
+
+
+def is_required(member: Field[Any]) -> bool:
+    """Return whether a message without this member is refused."""
+    return "required" in member.metadata or (member.default is MISSING and member.default_factory is MISSING)
+
+
 def _record(shape: Any) -> Parser:  # noqa: ANN401 - JSON
     hints = get_type_hints(shape)
-    members: list[tuple[Field[Any], Parser]] = [(field, _parser(hints[field.name])) for field in fields(shape)]
+    members: list[tuple[Field[Any], Parser]] = [(each, _parser(hints[each.name])) for each in fields(shape)]
 
-    def read(document: Any, path: str) -> Any:  # noqa: ANN401 - JSON
+    def read(document: Any, path: str, note_fn: NoteFn | None) -> Any:  # noqa: ANN401 - JSON
         if not isinstance(document, dict):
             raise ContractError(path, "must be an object")
         values = {}
-        for field, parser in members:
-            if field.name in document:
-                values[field.name] = parser(document[field.name], f"{path}.{field.name}")
+        for member, parser in members:
+            if member.name in document:
+                values[member.name] = parser(document[member.name], f"{path}.{member.name}", note_fn)
             # A new member needs a default, so that messages of an older peer stay valid.
-            elif field.default is MISSING and field.default_factory is MISSING:
-                raise ContractError(f"{path}.{field.name}", "is missing")
+            elif is_required(member):
+                raise ContractError(f"{path}.{member.name}", "is missing")
+        if note_fn is not None and not document.keys() <= hints.keys():
+            for name in document.keys() - hints.keys():
+                note_fn(f"{path}.{name[:64]}", "is unknown")
         return shape(**values)
 
     return read

@@ -6,26 +6,35 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
+from .codec import request_id
 from .identifiers import Ulid
 
 
 class Priority(StrEnum):
-    """Priorities of the outbox, in sending order; assigned by the gateway, never by a device."""
+    """Priorities of the outbox, in sending order; assigned by the gateway, never by a device. Unknown: change."""
 
     URGENT = "urgent"
     CHANGE = "change"
     READING = "reading"
+    UNKNOWN = CHANGE
 
 
 class DestinationKind(StrEnum):
-    """Kind of a destination: a webhook (POST requests) or a cloud endpoint (HTTPS with a client certificate)."""
+    """Kind of a destination: a webhook (POST requests) or a cloud endpoint (HTTPS with a client certificate).
+
+    Unknown: webhook, whose form has what every kind has; the gateway refuses what does not apply.
+    """
 
     WEBHOOK = "webhook"
     CLOUD = "cloud"
+    UNKNOWN = WEBHOOK
 
 
 class EventKind(StrEnum):
-    """Kinds of events a destination can subscribe to: alerts; device changes and device events; readings."""
+    """Kinds of events a destination can subscribe to: alerts; device changes and device events; readings.
+
+    Used in lists only, from which unknown ones are left out.
+    """
 
     ALERT = "alert"
     DEVICE = "device"
@@ -35,13 +44,15 @@ class EventKind(StrEnum):
 class LinkState(StrEnum):
     """State of a link.
 
-    ``off``: no destination; ``offline``: retried soon; ``refused``: needs a person, retried every 15 minutes.
+    ``off``: no destination; ``offline``: retried soon; ``refused``: needs a person, retried every 15 minutes;
+    ``unknown``: a state that only a newer gateway knows, never sent.
     """
 
     OFF = "off"
     CONNECTED = "connected"
     OFFLINE = "offline"
     REFUSED = "refused"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +86,13 @@ class Waiting:
 
 
 class StorageState(StrEnum):
-    """State of the store's disk. ``failing``: it reports I/O errors, or returned damaged data."""
+    """State of the store's disk. ``failing``: it reports I/O errors, or returned damaged data. Unknown: failing."""
 
     OK = "ok"
     FULL = "full"
     READ_ONLY = "read_only"
     FAILING = "failing"
+    UNKNOWN = FAILING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +173,7 @@ class SetWebhook:
     """Home Assistant → gateway: add a webhook that receives events at ``url`` (a secret), with an optional header."""
 
     type: ClassVar[str] = "set_webhook"
-    id: str
+    id: str = request_id()
     name: str
     url: str
     header: str | None = None
@@ -178,7 +190,7 @@ class SetCloud:
     """
 
     type: ClassVar[str] = "set_cloud"
-    id: str
+    id: str = request_id()
     name: str
     code: str
     kinds: tuple[EventKind, ...] = (EventKind.ALERT,)
@@ -194,7 +206,7 @@ class ChangeDestination:
     """
 
     type: ClassVar[str] = "change_destination"
-    id: str
+    id: str = request_id()
     name: str
     label: str | None = None
     url: str | None = None
@@ -209,7 +221,7 @@ class TestDestination:
 
     __test__: ClassVar[bool] = False  # keeps pytest from collecting this class because of its name
     type: ClassVar[str] = "test_destination"
-    id: str
+    id: str = request_id()
     name: str
 
 
@@ -237,7 +249,7 @@ class ApproveReply:
     """Home Assistant → gateway: a person confirms that replies with this body (SHA-256, hex) come from the receiver."""
 
     type: ClassVar[str] = "approve_reply"
-    id: str
+    id: str = request_id()
     name: str
     digest: str
 
@@ -247,7 +259,7 @@ class RemoveDestination:
     """Home Assistant → gateway: remove a destination, and the events that wait for it alone."""
 
     type: ClassVar[str] = "remove_destination"
-    id: str
+    id: str = request_id()
     name: str
 
 
@@ -256,7 +268,7 @@ class ListRejected:
     """Home Assistant → gateway: list the rejected events after a number; answered by ``RejectedEvents``."""
 
     type: ClassVar[str] = "list_rejected"
-    id: str
+    id: str = request_id()
     after: int = 0
 
 
@@ -297,7 +309,7 @@ class SendAgain:
     """
 
     type: ClassVar[str] = "send_again"
-    id: str
+    id: str = request_id()
     numbers: tuple[int, ...] | None = None
 
 
@@ -306,5 +318,5 @@ class DiscardRejected:
     """Home Assistant → gateway: delete rejected events (None: all); unknown numbers as in ``SendAgain``."""
 
     type: ClassVar[str] = "discard_rejected"
-    id: str
+    id: str = request_id()
     numbers: tuple[int, ...] | None = None

@@ -6,17 +6,14 @@ from typing import ClassVar
 from .alerts import AlertSummary
 from .identifiers import Position, Ulid
 
-SCHEMA = 1
-"""Schema version of this code; ``wire/CHANGELOG.md`` lists the changes of each version."""
 
-MIN_SCHEMA = 1
-"""Oldest schema version this code accepts."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    """The members of a hello that are read first: they never change, so that any two versions can name each other."""
 
-HEARTBEAT_SECONDS = 10.0
-"""Seconds between two heartbeats of each side."""
-
-SILENCE_SECONDS = 25.0
-"""Seconds without a frame after which either side ends the session, whatever TCP reports."""
+    schema: int
+    min_schema: int
+    version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +64,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """Sign of life, sent in both directions every ``HEARTBEAT_SECONDS``.
+    """Sign of life, sent in both directions every ``HEARTBEAT_EVERY``.
 
     From Home Assistant, ``sequence``: changes up to this number, and the ``MissedChangesReport``, have been processed.
     Such a change is confirmed within a second.

@@ -1,6 +1,5 @@
 """Flow steps that add and test a destination, shared by the config flow and the options flow."""
 
-import uuid
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -83,7 +82,7 @@ class AddDestinationSteps(ConfigEntryBaseFlow):
 
     async def async_step_approve(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Approve the shown reply as a confirmation of the receiver, and test again."""
-        request = ApproveReply(id=uuid.uuid4().hex, name=self._tested_name, digest=str(self._tested.digest))
+        request = ApproveReply(name=self._tested_name, digest=str(self._tested.digest))
         await forms.try_request(
             "approve", lambda: self._send_request(request)
         )  # the test shows whether the reply is accepted now
@@ -135,7 +134,7 @@ class AddDestinationSteps(ConfigEntryBaseFlow):
     async def _request_test(self, name: str) -> tuple[DestinationTested | None, str]:
         """Have the gateway send a test event; return the result, or None and the error code if nothing was sent."""
         self._tested_name = name
-        request = TestDestination(id=uuid.uuid4().hex, name=name)
+        request = TestDestination(name=name)
         tested, errors = await forms.try_request("test", lambda: self._send_request(request))
         if not isinstance(tested, DestinationTested):
             return None, errors.get("base", "unknown")

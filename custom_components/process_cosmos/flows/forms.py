@@ -1,6 +1,5 @@
 """Form schemas of the flows, and the mapping of refusals to errors on their fields."""
 
-import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
@@ -202,12 +201,10 @@ def _numbered(text: str, before: str, taken: Collection[str]) -> str:
 
 def destination_request(kind: str, answer: Mapping[str, Any], name: str, label: str | None) -> SetWebhook | SetCloud:
     """Build the request from a filled form; raise ``PastedLineError`` if the one-time code is malformed."""
-    request_id = uuid.uuid4().hex
     if kind == DestinationKind.CLOUD:
         code = str(read_code(answer[CONF_CODE]))
-        return SetCloud(id=request_id, name=name, code=code, kinds=_kinds(answer), label=label)
+        return SetCloud(name=name, code=code, kinds=_kinds(answer), label=label)
     return SetWebhook(
-        id=request_id,
         name=name,
         url=answer[CONF_URL],
         header=answer.get(CONF_HEADER),
@@ -223,7 +220,6 @@ def change_request(kind: str, answer: Mapping[str, Any], name: str) -> ChangeDes
     if kind == DestinationKind.CLOUD and answer.get(CONF_CODE):
         return destination_request(kind, answer, name, label or None)
     return ChangeDestination(
-        id=uuid.uuid4().hex,
         name=name,
         label=label,
         url=answer.get(CONF_URL) or None,

@@ -18,7 +18,8 @@ from custom_components.process_cosmos.contract.destinations import RemoveDestina
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.identifiers import Ulid, is_ulid
 from custom_components.process_cosmos.contract.messages import Request
-from custom_components.process_cosmos.contract.session import MIN_SCHEMA, SCHEMA, HomeAssistantHello
+from custom_components.process_cosmos.contract.session import HomeAssistantHello
+from custom_components.process_cosmos.contract.versions import MIN_SCHEMA, SCHEMA
 from custom_components.process_cosmos.gateway.client import (
     GatewayAwayError,
     GatewayClient,
@@ -113,7 +114,7 @@ async def async_remove_destinations(hass: HomeAssistant, found: GatewayAccess, n
             for name in names:
                 # A session for each name, because a refusal ends its session and the other destinations must go too.
                 with contextlib.suppress(RequestRefusedError):  # unknown to the gateway
-                    await async_send_requests(hass, found, RemoveDestination(id=name, name=name))
+                    await async_send_requests(hass, found, RemoveDestination(name=name))
     except (GatewayError, TimeoutError) as error:
         LOGGER.warning(
             "Could not remove the destinations from the app of site %s, which keeps them: %s", found.site, error

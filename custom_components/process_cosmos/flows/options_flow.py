@@ -1,6 +1,5 @@
 """The options flow: recipients, destinations and test notification."""
 
-import uuid
 from functools import partial
 from typing import Any, override
 
@@ -200,7 +199,7 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
     async def _remove_at_gateway(self, name: str) -> None:
         """Remove a destination from the gateway; ignore one that it does not have."""
         try:
-            await self._send_request(RemoveDestination(id=uuid.uuid4().hex, name=name))
+            await self._send_request(RemoveDestination(name=name))
         except RequestRefusedError as error:
             if error.code != Code.UNKNOWN_DESTINATION:
                 raise

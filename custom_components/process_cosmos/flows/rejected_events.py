@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
@@ -96,7 +95,7 @@ class RejectedEventsFlow(RepairsFlow):
             count = str(status.rejected) if status else "?"
             return self.async_show_form(step_id="discard", description_placeholders={"count": count})
         try:
-            await self._send_request(DiscardRejected(id=uuid.uuid4().hex))
+            await self._send_request(DiscardRejected())
         except GatewayError as error:
             return self._give_up(error)
         return self.async_create_entry(data={})
@@ -106,7 +105,7 @@ class RejectedEventsFlow(RepairsFlow):
         before = self._status
         back: list[RejectedEvent] = []
         is_settled = False
-        await self._send_request(SendAgain(id=uuid.uuid4().hex))
+        await self._send_request(SendAgain())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(OUTCOME_WITHIN):
                 while not is_settled:
@@ -117,7 +116,7 @@ class RejectedEventsFlow(RepairsFlow):
         return back, is_settled
 
     async def _listed(self) -> list[RejectedEvent]:
-        reply = await self._send_request(ListRejected(id=uuid.uuid4().hex))
+        reply = await self._send_request(ListRejected())
         return [*reply.events] if isinstance(reply, RejectedEvents) else []
 
     async def _send_request(self, request: Request) -> Reply:

@@ -15,9 +15,11 @@ from custom_components.process_cosmos.const import AVAILABLE_FOR, DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.contract.messages import Request
-from custom_components.process_cosmos.contract.session import SCHEMA, Stopping
+from custom_components.process_cosmos.contract.session import Stopping
+from custom_components.process_cosmos.contract.versions import SCHEMA
 from custom_components.process_cosmos.flows.app_installation import async_find_app, is_supervised_app
 from custom_components.process_cosmos.flows.gateway_requests import GatewayAccess, async_connect
+from custom_components.process_cosmos.issues.frame_issue import FrameIssue
 from custom_components.process_cosmos.issues.site_issues import (
     ISSUES_OF_CODES,
     LINK_ISSUES,
@@ -31,7 +33,15 @@ from custom_components.process_cosmos.issues.site_issues import (
 from custom_components.process_cosmos.texts import quoted
 
 from .backoff import next_delay
-from .client import GATEWAY_AWAY, GatewayAwayError, GatewayError, GatewayRefusedError, Reply, Session
+from .client import (
+    GATEWAY_AWAY,
+    FrameInvalidError,
+    GatewayAwayError,
+    GatewayError,
+    GatewayRefusedError,
+    Reply,
+    Session,
+)
 from .refusal import refusal
 from .registry import register_version
 
@@ -66,6 +76,7 @@ class GatewayConnection:
         self._access = access
         self._process_fn = process_fn
         self._on_unavailable = on_unavailable
+        self._frame_issue = FrameIssue(hass, entry)
         self._failures = 0
         self._refused = False
         self._away_timers: list[CALLBACK_TYPE] = []
@@ -173,17 +184,21 @@ class GatewayConnection:
 
     @callback
     def _show_unreachable(self, _: datetime) -> None:
-        if not self._refused:
+        # A gateway whose snapshot cannot be read has an issue of its own.
+        if not self._refused and not (self.session and self._frame_issue.is_shown):
             create_issue(self._hass, self._entry, Issue.GATEWAY_UNREACHABLE, url=self._access.url)
 
     async def _serve(self, session: Session) -> None:
         """Process one session until it ends; raise a ``GatewayError``."""
         self.session = session
+        session.invalid_fn = self._frame_issue.show
+        self._frame_issue.session_opened(session.hello)
         self._show_version(session)
         try:
             await self._process_fn(session)
         finally:
             self.session = None
+            self._frame_issue.session_closed()
             if not self._away_timers:
                 self._start_away_timers()
 
@@ -193,6 +208,8 @@ class GatewayConnection:
         clear_issues(self._hass, self._entry, *LINK_ISSUES)
         if is_other:
             show_other_gateway(self._hass, self._entry)
+        elif isinstance(error, FrameInvalidError):
+            self._frame_issue.show(str(error), error.gateway)
         elif error.code == Code.UNAUTHORIZED:
             self._entry.async_start_reauth(self._hass)
         else:

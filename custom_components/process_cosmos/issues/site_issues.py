@@ -21,6 +21,9 @@ class Issue(StrEnum):
     SCHEMA_TOO_OLD = "schema_too_old"
     SCHEMA_TOO_NEW = "schema_too_new"
     APP_OLDER = "app_older"
+    FRAME_INVALID = "frame_invalid"
+    FRAME_APP_OLDER = "frame_app_older"
+    FRAME_APP_NEWER = "frame_app_newer"
     REFUSED = "refused"
     DESTINATION_REFUSED = "destination_refused"
     DESTINATION_OFFLINE = "destination_offline"
@@ -58,12 +61,17 @@ class Issue(StrEnum):
 _UPDATES = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/install.md#update"
 _POLARITY = "https://github.com/process-cosmos/process-cosmos/blob/main/wire/devices.md#what-true-means"
 
+_ISSUES = "https://github.com/process-cosmos/process-cosmos/issues"
+
 _LINKS = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/errors.md#why-a-link-is-offline-or-refused"
 
 _LEARN_MORE: Mapping[Issue, str] = {
     Issue.SCHEMA_TOO_OLD: _UPDATES,
     Issue.SCHEMA_TOO_NEW: _UPDATES,
     Issue.APP_OLDER: _UPDATES,
+    Issue.FRAME_INVALID: _ISSUES,
+    Issue.FRAME_APP_OLDER: _UPDATES,
+    Issue.FRAME_APP_NEWER: _UPDATES,
     Issue.MEMORY_TOO_NEW: _UPDATES,
     Issue.DESTINATION_REFUSED: _LINKS,
     Issue.DESTINATION_OFFLINE: _LINKS,
@@ -116,6 +124,10 @@ LINK_ISSUES = (
     Issue.REFUSED,
 )
 """Issues that are deleted once the gateway has sent its devices."""
+
+
+FRAME_ISSUES = (Issue.FRAME_INVALID, Issue.FRAME_APP_OLDER, Issue.FRAME_APP_NEWER)
+"""Issues about a frame that one side cannot read; at most one of them exists."""
 
 
 def create_issue(

@@ -14,7 +14,8 @@ from process_cosmos_gateway.contract.alerts import AlertState, Transition, Trans
 from process_cosmos_gateway.contract.cloud import InboxPage
 from process_cosmos_gateway.contract.codec import MAX_FRAME, encode, parse
 from process_cosmos_gateway.contract.errors import ContractError
-from process_cosmos_gateway.contract.session import MIN_SCHEMA, SCHEMA, GatewayHello
+from process_cosmos_gateway.contract.session import GatewayHello
+from process_cosmos_gateway.contract.versions import MIN_SCHEMA, SCHEMA
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.store import Transaction
 from tests.gateway.store.parts import HandClock

@@ -207,7 +207,7 @@ async def test_a_connection_that_waits_for_its_results_is_not_read(endpoints: En
         (publish(1, event="no ulid"), "malformed"),
         (publish(1, time="yesterday"), "malformed"),
         ({"type": "publish", "id": "1"}, "malformed"),
-        ({"type": "transition", "id": "1"}, "malformed"),
+        ({"type": "transition", "id": "1"}, "unsupported"),
     ],
 )
 async def test_an_invalid_event_is_refused_and_the_connection_continues(
@@ -218,6 +218,14 @@ async def test_an_invalid_event_is_refused_and_the_connection_continues(
     [result] = await producer.frame()
     assert (result["id"], result["problem"]["code"]) == ("1", code)
     assert await producer.codes(publish(2)) == [None]
+
+
+async def test_an_event_with_unknown_members_is_stored_and_they_are_named_once(
+    endpoints: Endpoints, caplog: pytest.LogCaptureFixture
+) -> None:
+    producer = await endpoints.producer()
+    assert await producer.codes(*(publish(number, mood="good") for number in range(3))) == [None] * 3
+    assert caplog.text.count("publish.mood is unknown") == 1
 
 
 @pytest.mark.parametrize("frame", [b"{", b"[]", b'{"type": "publish", "id": 7}'])

@@ -189,14 +189,12 @@ async def test_an_invalid_request_is_answered_and_the_session_continues(server: 
     assert isinstance(result, Result)
     assert (result.id, result.problem and result.problem.code) == ("7", Code.MALFORMED)
     assert result.problem
-    assert result.problem.message == "$.device: must be a string"
+    assert result.problem.message == "write_property.device: must be a string"
     await link.send(transition(4))
     assert await link.next() == Committed(position=Position(run=RUN, n=4))
 
 
-@pytest.mark.parametrize(
-    "frame", ['{"type":"transition"}', '{"type":"result","id":"1","problem":7}', '{"type":"?"}', "{"]
-)
+@pytest.mark.parametrize("frame", ['{"type":"transition"}', '{"type":"result","id":"1","problem":7}', "{"])
 async def test_an_invalid_frame_that_cannot_be_answered_ends_the_session(server: ServerHarness, frame: str) -> None:
     link = await server.open()
     await link.socket.send_str(frame)

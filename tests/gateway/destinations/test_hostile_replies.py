@@ -145,16 +145,20 @@ PROBLEM = {"code": "malformed", "message": "$.id: is missing"}
 )
 def test_a_receipt_with_an_invalid_field_is_refused(members: dict[str, object]) -> None:
     with pytest.raises(ContractError):
-        parse_receipt(receipt(**members), BATCH, 2)
+        parse_receipt(receipt(**members), BATCH, 2, _ignore)
 
 
 def test_only_displayable_text_of_a_rejection_is_kept() -> None:
     problem = {"code": "\r\n", "message": "x\x00y" + "z" * 60_000}
-    got = parse_receipt(receipt(rejected=[{"index": 1, "problem": problem}]), BATCH, 2)
+    got = parse_receipt(receipt(rejected=[{"index": 1, "problem": problem}]), BATCH, 2, _ignore)
     rejected = got.rejected[1]
     assert isinstance(rejected, Rejected)
     assert (got.token, rejected.code, rejected.message[:4]) == (TOKEN, Code.REFUSED_BY_DESTINATION, "x yz")
     assert len(rejected.message) == len(rejected.reply or "") == 1024
+
+
+def _ignore(path: str, reason: str) -> None:
+    """Ignore what is unknown."""
 
 
 def items(*cursors: object, newest: object = None, **members: object) -> bytes:
@@ -169,32 +173,32 @@ def items(*cursors: object, newest: object = None, **members: object) -> bytes:
 )
 def test_a_page_without_growing_cursors_is_refused(cursors: tuple[object, ...]) -> None:
     with pytest.raises(ContractError):
-        parse_inbox_page("cloud", items(*cursors), 5)
+        parse_inbox_page("cloud", items(*cursors), 5, _ignore)
 
 
 @pytest.mark.parametrize("newest", [7, "8", -1, LARGEST_CURSOR + 1, True, 8.0])
 def test_a_page_with_an_invalid_newest_cursor_is_refused(newest: object) -> None:
     with pytest.raises(ContractError):
-        parse_inbox_page("cloud", items(6, 8, newest=newest), 5)
+        parse_inbox_page("cloud", items(6, 8, newest=newest), 5, _ignore)
 
 
 def test_a_page_goes_to_the_newest_with_gaps() -> None:
-    page = parse_inbox_page("cloud", items(6, 8, newest=8), 5)
+    page = parse_inbox_page("cloud", items(6, 8, newest=8), 5, _ignore)
     assert (len(page.items), page.cursor) == (2, 8)
-    assert parse_inbox_page("cloud", items(newest=5), 5).cursor is None
+    assert parse_inbox_page("cloud", items(newest=5), 5, _ignore).cursor is None
 
 
 @pytest.mark.parametrize("cursors", [(), (4,)])
 def test_an_inbox_that_ends_before_the_cursor_is_read_from_its_beginning(cursors: tuple[int, ...]) -> None:
-    page = parse_inbox_page("cloud", items(*cursors, newest=4), 5)
+    page = parse_inbox_page("cloud", items(*cursors, newest=4), 5, _ignore)
     assert (page.items, page.cursor) == ((), 0)
 
 
 def test_a_hundred_items_of_a_page_are_read_and_later_ones_with_the_next() -> None:
     body = items(*range(1, 3 * MOST_ITEMS))
-    first = parse_inbox_page("cloud", body, 0)
+    first = parse_inbox_page("cloud", body, 0, _ignore)
     assert (len(first.items), first.cursor) == (MOST_ITEMS, MOST_ITEMS)
-    assert parse_inbox_page("cloud", b'{"items":[]}', 7) == type(first)([], None)
+    assert parse_inbox_page("cloud", b'{"items":[]}', 7, _ignore) == type(first)([], None)
 
 
 @pytest.mark.parametrize(
@@ -210,9 +214,9 @@ def test_a_hundred_items_of_a_page_are_read_and_later_ones_with_the_next() -> No
     ],
 )
 def test_an_invalid_item_is_skipped(members: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
-    page = parse_inbox_page("cloud", items(6, **members), 5)
+    page = parse_inbox_page("cloud", items(6, **members), 5, _ignore)
     assert (page.items, page.cursor) == ([], 6)
-    assert "an inbox item is invalid and was skipped" in caplog.text
+    assert "an inbox item cannot be used and was skipped" in caplog.text
 
 
 def test_long_texts_are_truncated() -> None:

@@ -1,12 +1,14 @@
 """Endpoint at which local programs publish events: ``GET /ws/events``."""
 
 import asyncio
+import logging
 from collections import deque
 from dataclasses import dataclass, field
 
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
 
-from process_cosmos_gateway.contract.codec import decode, encode, members
+from process_cosmos_gateway.contract.codec import encode, members
+from process_cosmos_gateway.contract.decoder import Decoder
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import TYPE_PREFIX
@@ -17,6 +19,8 @@ from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.outbox import Added, Event, Outbox, Outcome, outcome_error, program_key
 
 from .durations import Durations
+
+_LOGGER = logging.getLogger(__name__)
 
 HELD_SECONDS = 10.0
 """Seconds for which a refused event holds back later ones of its subject, unless it is published again."""
@@ -133,6 +137,7 @@ class _Connection:
         self._unanswered: deque[_Message] = deque()
         self._wake = asyncio.Event()
         self._queues: dict[tuple[Priority, str], _SubjectQueue] = {}
+        self._decoder = Decoder(FROM_PRODUCER, _log_report)
 
     async def read(self) -> WSCloseCode:
         """Read messages until the program disconnects or too many subjects are held back; return the close code."""
@@ -158,7 +163,7 @@ class _Connection:
     def _accept(self, frame: bytes | str) -> _Message:
         received_at = self._loop.time()
         try:
-            publish = decode(frame, FROM_PRODUCER)
+            publish = self._decoder.decode(frame)
         except ContractError as error:
             return _Message(_message_id(frame), received_at, self._failed(error))
         try:
@@ -212,6 +217,10 @@ class _Connection:
         for message in self._unanswered:
             # Not cancelled: later events of the same subject depend on whether this one failed.
             message.outcome.add_done_callback(outcome_error)
+
+
+def _log_report(path: str, reason: str) -> None:
+    _LOGGER.warning("A local program sent a message in which %s %s", path, reason)
 
 
 def _event(publish: Publish) -> Event:
