@@ -113,4 +113,4 @@ DAMAGES: Mapping[str, Damage] = {
     "file of 0 bytes": _empty,
 }
 
-FAULTS = (Fault(name="F10", sentence="damaged files", play=damaged_files, own_site=True),)
+FAULTS = (Fault(name="F10", sentence="damaged files", inject=damaged_files, own_site=True),)

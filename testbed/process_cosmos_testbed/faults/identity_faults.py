@@ -86,7 +86,7 @@ FAULTS = (
     Fault(
         name="F20",
         sentence="certificates expired, taken back, rotated; a copied gateway",
-        play=identities,
+        inject=identities,
         own_site=True,
     ),
 )

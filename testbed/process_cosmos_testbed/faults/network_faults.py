@@ -166,8 +166,8 @@ async def until_link(site: Site, name: str, reason: str) -> None:
 
 
 FAULTS = (
-    Fault(name="F13", sentence="slow, lossy and narrow links", play=links),
-    Fault(name="F14", sentence="outages from 5 minutes to 7 days, compressed", play=outages),
-    Fault(name="F16", sentence="black hole, RST, no DNS, captive portal, TLS failures", play=strange_ways),
-    Fault(name="F15", sentence="flapping, half-open connections, lost replies", play=flapping),
+    Fault(name="F13", sentence="slow, lossy and narrow links", inject=links),
+    Fault(name="F14", sentence="outages from 5 minutes to 7 days, compressed", inject=outages),
+    Fault(name="F16", sentence="black hole, RST, no DNS, captive portal, TLS failures", inject=strange_ways),
+    Fault(name="F15", sentence="flapping, half-open connections, lost replies", inject=flapping),
 )

@@ -147,6 +147,6 @@ async def in_part(site: Site, scale: Scale) -> None:
 
 
 FAULTS = (
-    Fault(name="F17", sentence="busy and broken far sides, poison, lost confirmations", play=misbehaving),
-    Fault(name="F18", sentence="a batch accepted in part", play=in_part),
+    Fault(name="F17", sentence="busy and broken receivers, poison, lost confirmations", inject=misbehaving),
+    Fault(name="F18", sentence="a batch accepted in part", inject=in_part),
 )

@@ -112,7 +112,7 @@ class Site(Testbed[ControlledGateway]):
         code = await self.gateway.kill()
         self.ledger.cuts.append(time.monotonic())
         self.prove("kill -9", code == -signal.SIGKILL)
-        self.prove("alarms on their way at the kill", unsure)
+        self.prove("urgent events in flight at the kill", unsure)
 
     async def revive(self) -> None:
         """Start the gateway again if it has exited, as its supervisor does."""
@@ -209,7 +209,7 @@ class Site(Testbed[ControlledGateway]):
     async def add_sensors(self, number: int) -> list[NumberedSensor]:
         """Add ``number`` new sensors; return when the gateway has received from each."""
         broker = BrokerOptions(host=LOCAL, port=self.broker.port)
-        fresh = [NumberedSensor(broker, f"meter-{len(self.sensors) + each}", self.ledger) for each in range(number)]
+        fresh = [NumberedSensor(broker, f"sensor-{len(self.sensors) + each}", self.ledger) for each in range(number)]
         for sensor in fresh:
             await self._stack.enter_async_context(sensor)
             self.background.add(sensor.name, sensor.ended())

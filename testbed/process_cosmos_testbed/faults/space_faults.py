@@ -93,4 +93,4 @@ def _recovered_at(site: Site) -> str | None:
     return str(status.recovered.at) if status is not None and status.recovered is not None else None
 
 
-FAULTS = (Fault(name="F34", sentence="a small disk, deleted files", play=little_space, disk=True),)
+FAULTS = (Fault(name="F34", sentence="a small disk, deleted files", inject=little_space, disk=True),)

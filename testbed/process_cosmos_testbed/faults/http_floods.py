@@ -24,7 +24,7 @@ import orjson
 from process_cosmos_gateway.contract.cloud import EPOCH_HEADER, TOKEN_HEADER
 from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
 
-from .harmful import BATCHES
+from .heavy_batches import BATCHES
 
 HOST = "127.0.0.1"
 ADDRESSES = tuple(f"127.0.0.{number}" for number in range(2, 32))
@@ -188,7 +188,7 @@ async def flood(kind: str, port: int, seconds: float, path: str, certificates: S
 
 def main() -> None:
     """Read the arguments, flood, and print the counts."""
-    parser = argparse.ArgumentParser("process_cosmos_testbed.faults.strangers", description=__doc__)
+    parser = argparse.ArgumentParser("process_cosmos_testbed.faults.http_floods", description=__doc__)
     parser.add_argument("kind", choices=[*KINDS, *BATCHES])
     parser.add_argument("port", type=int)
     parser.add_argument("seconds", type=float)

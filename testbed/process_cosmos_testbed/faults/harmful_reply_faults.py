@@ -186,6 +186,6 @@ FAULTS = (
     Fault(
         name="F30",
         sentence="a login page without html, one event that fails alone, replies not to be stored",
-        play=one_fails,
+        inject=one_fails,
     ),
 )
