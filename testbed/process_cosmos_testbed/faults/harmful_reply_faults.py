@@ -79,9 +79,8 @@ async def _never_empty(bounds: Bounds, interceptor: Interceptor, seconds: float)
     before = interceptor.polls
     interceptor.inbox = item(1)
     interceptor.drop_polls()
-    await bounds.site.until_struck(
-        "polls of an inbox that is never empty", lambda: interceptor.polls, before=before, skip=_PAUSE
-    )
+    what = "polls of an inbox that is never empty"
+    await bounds.site.until_struck(what, lambda: interceptor.polls, before=before, skip=_PAUSE)
     before = interceptor.polls
     await asyncio.sleep(seconds)
     interceptor.inbox = None
