@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.destinations import EventKind, SetCloud
 from process_cosmos_gateway.destinations import Destinations
 from process_cosmos_gateway.errors import StartError
-from process_cosmos_testbed.processes import ManagedProcess, accepts, free_ports, run_once
+from process_cosmos_testbed.processes import ManagedProcess, accepts, any_certificate, free_ports, run_once, serves
 
 from .bench import BIN, Bench
 from .load import DESTINATION, HOLDING, opened
@@ -43,7 +42,7 @@ class Stand:
     async def metrics(self) -> Mapping[tuple[str, str], float]:
         """Return the gateway's own metrics, by name and the value of the label."""
         headers = {"Authorization": f"Bearer {self.token}"}
-        async with self.http.get(f"{self.url}/metrics", headers=headers, ssl=_ANYBODY) as reply:
+        async with self.http.get(f"{self.url}/metrics", headers=headers, ssl=any_certificate()) as reply:
             text = await reply.text()
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
         return {(sample.name, "".join(sample.labels.values())): sample.value for sample in samples}
@@ -109,7 +108,7 @@ async def standing(folder: Path, options: str = "", *, with_cloud: bool = True) 
         async with aiohttp.ClientSession() as http:
             begun = monotonic()
             await gateway.launch(BIN / "process-cosmos-gateway", "run", "--options", file)
-            await gateway.until_ready(lambda: _is_well(http, url), "its health check", limit=120)
+            await gateway.until_ready(lambda: serves(f"{url}/health"), "its health check", limit=120)
             yield Stand(folder, gateway, cloud, url, token, http, monotonic() - begun)
     except aiohttp.ClientError, TimeoutError:
         if not gateway.running:
@@ -125,16 +124,3 @@ async def _start_cloud(folder: Path) -> ManagedProcess:
     await process.launch(BIN / "process-cosmos-cloud", "serve", "--data", folder / CLOUD, "--port", port)
     await process.until_ready(lambda: accepts(int(port)), "an open port")
     return process
-
-
-async def _is_well(http: aiohttp.ClientSession, url: str) -> bool | None:
-    try:
-        async with http.get(f"{url}/health", ssl=_ANYBODY) as reply:
-            return reply.ok or None
-    except aiohttp.ClientError:
-        return None
-
-
-_ANYBODY = ssl.create_default_context()
-_ANYBODY.check_hostname = False
-_ANYBODY.verify_mode = ssl.CERT_NONE

@@ -76,11 +76,13 @@ async def serves(url: str) -> bool:
 
 
 @cache
-def any_certificate() -> ssl.SSLContext:
-    """Return a TLS context of a client that does not verify its server."""
+def any_certificate(own: Path | None = None) -> ssl.SSLContext:
+    """Return a TLS context of a client that does not verify its server; ``own``: its certificate and key (PEM)."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    if own is not None:
+        context.load_cert_chain(own)
     return context
 
 

@@ -102,6 +102,16 @@ def test_the_cloud_knows_nothing_of_the_gateway_but_the_contract_and_what_any_se
     assert {name for name in ours if not name.startswith(shared)} == set()
 
 
+def test_the_judges_know_nothing_of_the_gateway_but_the_contract() -> None:
+    demo = "process_cosmos_testbed.scenarios.leak_demo"
+    watches = [f"{demo}.{name}" for name in ("judge", "evidence", "observer", "broker_*", "home_assistant_watch")]
+    found = matching("process_cosmos_testbed.judge", "process_cosmos_testbed.ledger", *watches)
+    assert len(found) == 8
+    imported = {name for module in found for name in module.imports if name.startswith(GATEWAY)}
+    assert imported
+    assert {name for name in imported if not name.startswith(f"{GATEWAY}.contract")} == set()
+
+
 def test_nothing_imports_tests_testbed_or_benchmarks() -> None:
     found = matching(f"{GATEWAY}.*", f"{CLOUD}.*", f"{INTEGRATION}.*")
     assert found

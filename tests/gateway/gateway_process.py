@@ -1,85 +1,54 @@
-"""A real gateway process that tests start, stop and kill."""
+"""A real gateway process that tests start, stop, kill, pair and connect to."""
 
 import asyncio
 import os
-import re
-import signal
 import ssl
-import sys
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
-from aiohttp import ClientError, ClientSession, Fingerprint
+from aiohttp import ClientSession, Fingerprint
 
 from process_cosmos_gateway.contract.codec import parse
 from process_cosmos_gateway.contract.messages import FromGateway
 from process_cosmos_gateway.contract.pairing import OneTimeLine, Paired, PairingRequest, parse_line
 from process_cosmos_gateway.contract.session import GatewayHello
+from process_cosmos_testbed import services
+from process_cosmos_testbed.services import COMMAND
 
 from .api.link import SECONDS, Link, hello
 
-COMMAND = Path(sys.executable).with_name("process-cosmos-gateway")
 
+class GatewayProcess(services.GatewayProcess):
+    """A gateway with its data in ``folder``/data; it is stopped by the test or at the end of ``gateway_process``.
 
-@dataclass
-class GatewayProcess:
-    """A gateway with its data in ``folder``, listening on ``port`` of 127.0.0.1; ``options`` are lines of TOML."""
+    ``measured``: whether coverage may run in the process; it needs memory and time of its own. ``program``: the command
+    to run; a test may use one with shorter time limits.
+    """
 
-    folder: Path
-    port: int
-    options: str = ""
-    token: str = ""
-    measured: bool = True
-    """Whether coverage may run in the process; it needs memory and time of its own."""
-    program: Sequence[str | Path] = (COMMAND,)
-    """The command to run; a test may use one with shorter time limits."""
-    http: ClientSession = field(init=False)
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        options: str = "",
+        *,
+        measured: bool = True,
+        program: Sequence[str | Path] = (COMMAND,),
+    ) -> None:
+        super().__init__(folder, port, options)
+        self.data = folder / "data"
+        self.program = (*program, "run")
+        self.environment = {name: value for name, value in os.environ.items() if measured or "COVERAGE" not in name}
+        self.token = ""
+        self.http: ClientSession
+        self.write_options()
 
-    def __post_init__(self) -> None:
-        self.data = self.folder / "data"
-        self.file = self.folder / "gateway.toml"
-        self.log = self.folder / "gateway.log"
-        self.file.write_text(f'data = "{self.data}"\nhost = "127.0.0.1"\nport = {self.port}\n{self.options}')
-        self.url = f"https://127.0.0.1:{self.port}"
-
-    async def start(self) -> float:
-        """Start the process; return the seconds until it is healthy."""
-        begin = time.monotonic()
-        environment = {name: value for name, value in os.environ.items() if self.measured or "COVERAGE" not in name}
-        with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *self.program, "run", "--options", self.file, stderr=log, env=environment
-            )
-        async with asyncio.timeout(SECONDS):
-            while not await self.is_well():
-                assert self.process.returncode is None, self.log.read_text()
-                await asyncio.sleep(0.01)
-        return time.monotonic() - begin
-
-    async def is_well(self) -> bool:
-        """Return whether the process is healthy; a refused connection means False."""
-        try:
-            async with self.http.get(f"{self.url}/health", ssl=False) as reply:
-                return reply.status == 200
-        except ClientError:
-            return False
-
-    async def stop(self) -> float:
-        """Send SIGTERM; return the seconds until the process has ended."""
-        begin = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(SECONDS):
-            assert await self.process.wait() == 0, self.log.read_text()
-        return time.monotonic() - begin
-
-    async def kill(self) -> None:
-        """Send SIGKILL and wait for the end of the process."""
-        self.process.kill()
-        await self.process.wait()
+    async def stop(self, limit: float = SECONDS) -> int:
+        """Send SIGTERM; the process must end by itself with exit code 0."""
+        code = await super().stop(limit)
+        assert code == 0, self.log.read_text()
+        return code
 
     async def command(self, *arguments: str) -> tuple[int, str, str]:
         """Run another command with the same options; return exit code, output, errors."""
@@ -93,9 +62,7 @@ class GatewayProcess:
 
     async def pairing_line(self) -> OneTimeLine:
         """Return a new pairing line."""
-        code, output, errors = await self.command("pair", "--host", "127.0.0.1")
-        assert code == 0, errors
-        return parse_line(output)
+        return parse_line(await self.new_pairing_line())
 
     async def pair(self, line: OneTimeLine, instance: str = "home") -> tuple[int, dict[str, str]]:
         """Use a pairing line; return status and body of the reply."""
@@ -131,13 +98,6 @@ class GatewayProcess:
             assert isinstance(greeting, GatewayHello)
             return greeting
 
-    def resident_megabytes(self) -> float:
-        """Return the resident memory in MiB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
-        assert found
-        return int(found[1]) / 1024
-
 
 @asynccontextmanager
 async def gateway_process(
@@ -150,7 +110,7 @@ async def gateway_process(
         try:
             yield gateway
         finally:
-            if gateway.process.returncode is None:
+            if gateway.running:
                 await gateway.stop()
 
 

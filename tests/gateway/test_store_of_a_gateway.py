@@ -12,8 +12,8 @@ from process_cosmos_gateway import app
 from process_cosmos_gateway.options import Options
 from process_cosmos_gateway.store import Store
 from process_cosmos_gateway.store.errors import StoreDamagedError
+from process_cosmos_testbed.services import COMMAND
 
-from .gateway_process import COMMAND
 from .store.parts import opened
 
 WITHIN = 20

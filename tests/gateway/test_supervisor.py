@@ -21,12 +21,12 @@ from process_cosmos_gateway.contract.pairing import parse_pairing_line
 from process_cosmos_gateway.contract.session import GatewayHello
 from process_cosmos_gateway.options import BrokerOptions, parse_options
 from process_cosmos_gateway.supervisor import Supervisor
+from process_cosmos_testbed.services import COMMAND
 from tests.support.supervisor.apps import App, State
 from tests.support.supervisor.fake import BROKER, TOKEN, FakeSupervisor
 from tests.support.waiting import until
 
 from .api.link import SECONDS, Link, hello
-from .gateway_process import COMMAND
 
 
 @pytest.fixture

@@ -25,9 +25,10 @@ from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.destinations import SetCloud, SetWebhook
 from custom_components.process_cosmos.contract.identifiers import PHONE
 from process_cosmos_testbed.processes import free_port
+from process_cosmos_testbed.services import COMMAND
 from tests.cloud.endpoint import EndpointProcess, endpoint_process
 from tests.gateway.destinations.parts import Call, Receiver, receiver
-from tests.gateway.gateway_process import COMMAND, GatewayProcess, gateway_process
+from tests.gateway.gateway_process import GatewayProcess, gateway_process
 from tests.support.waiting import until
 
 from .alerts.site import Phone, add_phone

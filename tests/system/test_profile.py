@@ -15,7 +15,7 @@ from aiohttp import ClientConnectionError, ClientSession
 from process_cosmos_gateway.api.local_programs.tokens import make_token
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_testbed.processes import ROOT, until
-from tests.gateway.gateway_process import COMMAND
+from process_cosmos_testbed.services import COMMAND
 
 pytestmark = pytest.mark.long
 

@@ -1,4 +1,4 @@
-"""The lab's disk: fails when told, and a power cut leaves what was synced."""
+"""The failing disk: fails on command, and a power cut keeps what was synced."""
 
 import asyncio
 import json

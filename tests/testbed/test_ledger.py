@@ -190,7 +190,7 @@ def test_greetings_are_known_and_not_judged() -> None:
     assert item(-1) in ledger.there["here"]
 
 
-def test_an_alarm_waits_from_the_moment_it_was_to_be_sent() -> None:
+def test_an_urgent_event_waits_from_the_moment_it_was_to_be_sent() -> None:
     ledger = sent(item(1, Priority.URGENT), acknowledged=False, at=100.0)
     ledger.attempt(item(1, Priority.URGENT), 107.0)
     [urgent] = ledger.sent(Priority.URGENT, 100.0, 101.0)

@@ -10,7 +10,7 @@ from process_cosmos_testbed.processes import ManagedProcess, until
 
 from .site import FaultError, Site
 
-ALARM_SECONDS = 0.2
+URGENT_SECONDS = 0.2
 MOST_MEGABYTES = 150
 MOST_LOGGED = 1.0
 """Megabytes of log that a process may write in a minute."""
@@ -65,9 +65,9 @@ class Bounds:
 
     @asynccontextmanager
     async def held(
-        self, name: str, process: ManagedProcess | None = None, *, alarms: bool = True
+        self, name: str, process: ManagedProcess | None = None, *, urgent: bool = True
     ) -> AsyncIterator[None]:
-        """Judge memory and log of ``process`` (default: the gateway, with the waits of ``alarms``) inside the block."""
+        """Judge memory and log of ``process`` inside the block; of the gateway, the default, ``urgent`` events, too."""
         process = process or self.site.gateway
         begun, logged = time.monotonic(), process.log.stat().st_size
         process.forget_peak()
@@ -76,16 +76,16 @@ class Bounds:
         grown = (process.log.stat().st_size - logged) / 1e6
         self.check(f"log_mb_a_minute {name}", grown * 60 / (ended - begun), MOST_LOGGED)
         self.check(f"rss_mb {name}", process.megabytes("VmHWM"), MOST_MEGABYTES)
-        if alarms and process is self.site.gateway:
-            await self._check_alarms(name, begun, ended)
+        if urgent and process is self.site.gateway:
+            await self._check_urgent(name, begun, ended)
 
-    async def _check_alarms(self, name: str, begun: float, ended: float) -> None:
+    async def _check_urgent(self, name: str, begun: float, ended: float) -> None:
         """Judge the urgent events recorded meanwhile; one without an acknowledgement has waited until now."""
-        alarms = self.site.ledger.sent(Priority.URGENT, begun, ended)
+        attempts = self.site.ledger.sent(Priority.URGENT, begun, ended)
         with suppress(TimeoutError):
-            await until(lambda: all(each.acknowledged_at for each in alarms), "acknowledgements", _WAIT_SECONDS)
+            await until(lambda: all(each.acknowledged_at for each in attempts), "acknowledgements", _WAIT_SECONDS)
         now = time.monotonic()
-        self.check_waits(f"alarm {name}", [each.waited(now) for each in alarms], ALARM_SECONDS)
+        self.check_waits(f"urgent {name}", [each.waited(now) for each in attempts], URGENT_SECONDS)
 
     def judge(self) -> None:
         """Raise ``FaultError`` if a figure exceeded its bound."""

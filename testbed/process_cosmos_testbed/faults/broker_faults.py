@@ -156,4 +156,4 @@ async def _write(site: Site, *, value: bool) -> str | None:
     return None
 
 
-FAULTS = (Fault(name="F32", sentence="brokers that know less, deny, or forget", play=other_brokers, own_site=True),)
+FAULTS = (Fault(name="F32", sentence="brokers that know less, deny, or forget", inject=other_brokers, own_site=True),)

@@ -37,7 +37,7 @@ async def damaged_files(site: Site, scale: Scale) -> None:
 
 async def _until_all_arrived(site: Site) -> None:
     """Return when nothing waits; a store that lost its newest commits looks like a copy, and is enrolled again."""
-    await until(lambda: _is_empty(site) or _conflicts(site), "empty outbox")
+    await until(lambda: _is_empty(site) or site.reason(CLOUD) == "identity_conflict", "empty outbox")
     if not _is_empty(site):
         site.figures["enrolled_again"] = site.figures.get("enrolled_again", 0) + 1
         await site.set_cloud()
@@ -48,15 +48,10 @@ def _is_empty(site: Site) -> bool:
     return not site.home_assistant.unconfirmed and not site.waiting_at(WEBHOOK) and not site.waiting_at(CLOUD)
 
 
-def _conflicts(site: Site) -> bool:
-    link = site.link(CLOUD)
-    return link is not None and link.reason == "identity_conflict"
-
-
 async def _set_up_again(site: Site) -> None:
     """Configure destinations that were lost with the database, as a person does after the repair issue."""
     site.home_assistant.status = None
-    await until(lambda: site.home_assistant.status is not None, "status")
+    await site.until_status()
     if site.link(WEBHOOK) is None:
         await site.set_webhook()
     if site.link(CLOUD) is None:
@@ -113,4 +108,4 @@ DAMAGES: Mapping[str, Damage] = {
     "file of 0 bytes": _empty,
 }
 
-FAULTS = (Fault(name="F10", sentence="damaged files", play=damaged_files, own_site=True),)
+FAULTS = (Fault(name="F10", sentence="damaged files", inject=damaged_files, own_site=True),)

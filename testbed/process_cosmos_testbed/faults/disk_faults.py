@@ -62,7 +62,7 @@ async def _failures(site: Site) -> int:
 
 
 FAULTS = (
-    Fault(name="F8", sentence="writes and syncs that fail", play=failing_disk, disk=True),
-    Fault(name="F9", sentence="a full disk", play=full_disk, disk=True),
-    Fault(name="F11", sentence="a read-only disk", play=read_only, disk=True),
+    Fault(name="F8", sentence="writes and syncs that fail", inject=failing_disk, disk=True),
+    Fault(name="F9", sentence="a full disk", inject=full_disk, disk=True),
+    Fault(name="F11", sentence="a read-only disk", inject=read_only, disk=True),
 )

@@ -33,7 +33,7 @@ class Fault:
 
     name: str
     sentence: str
-    play: Callable[[Site, Scale], Coroutine[Any, Any, None]]
+    inject: Callable[[Site, Scale], Coroutine[Any, Any, None]]
     own_site: bool = False
     disk: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -6,7 +6,6 @@ from process_cosmos_testbed.processes import until
 from process_cosmos_testbed.testbed import CLOUD
 
 from .fault import Fault, Scale
-from .network_faults import until_link
 from .site import Site
 
 _DAY = 86400.0
@@ -30,7 +29,7 @@ async def _expired(site: Site) -> None:
     site.to_cloud.refuse()
     await site.gateway.command_machine("time", "shift", _YEAR)
     await site.skip(901)
-    await until_link(site, CLOUD, "certificate_expired")
+    await site.until_reason(CLOUD, "certificate_expired")
     await site.gateway.command_machine("time", "shift", -_YEAR)
     site.to_cloud.heal()
     await site.skip(901)
@@ -50,7 +49,7 @@ async def _rotated(site: Site) -> None:
 async def _taken_back(site: Site) -> None:
     """Revoke the site's certificates at the endpoint; a person enrols it again."""
     await site.cloud.run_command("revoke", site.home_assistant.site)
-    await until_link(site, CLOUD, "certificate_revoked")
+    await site.until_reason(CLOUD, "certificate_revoked")
     await site.set_cloud()
     await site.until_flowing()
 
@@ -70,23 +69,18 @@ async def _copied(site: Site) -> None:
     # The copy has few events: if they arrived first, the endpoint could not notice the conflict.
     await until(lambda: queued.isdisjoint(site.waiting_at(CLOUD)), "arrival of what was queued")
     async with site.copied_gateway(copy):
-        await until(lambda: _reason(site) == "identity_conflict", "conflict of identities")
+        await until(lambda: site.reason(CLOUD) == "identity_conflict", "conflict of identities")
         site.prove("two gateways with one identity", 1)
     shutil.rmtree(copy)
     await site.set_cloud()
     await site.until_flowing()
 
 
-def _reason(site: Site) -> str | None:
-    link = site.link(CLOUD)
-    return None if link is None else link.reason
-
-
 FAULTS = (
     Fault(
         name="F20",
         sentence="certificates expired, taken back, rotated; a copied gateway",
-        play=identities,
+        inject=identities,
         own_site=True,
     ),
 )

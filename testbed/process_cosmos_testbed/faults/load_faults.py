@@ -40,7 +40,7 @@ async def _fill_and_drain(site: Site, waiting: int, judged: int) -> None:
     site.to_cloud.refuse()
     await site.gateway.stop()
     begun = time.monotonic()
-    fill = ("-m", "process_cosmos_testbed.faults.fill", site.database.parent, str(waiting))
+    fill = ("-m", "process_cosmos_testbed.faults.fill_outbox", site.database.parent, str(waiting))
     await run_once(sys.executable, *fill, "--judged", str(judged), "--device", device, limit=_FILL_SECONDS)
     site.figures[f"filled_per_s_{waiting}"] = round(waiting / (time.monotonic() - begun))
     for number in range(1, judged + 1):
@@ -74,7 +74,7 @@ async def flood(site: Site, scale: Scale) -> None:
         for task in pouring:
             task.cancel()
         site.figures["items_of_the_flood"] = len(site.ledger.attempts) - before
-        site.figures["alarm_slowest_seconds"] = round(site.ledger.slowest(Priority.URGENT), 2)
+        site.figures["urgent_slowest_seconds"] = round(site.ledger.slowest(Priority.URGENT), 2)
         await _storm(site)
     site.figures["rss_mb"] = site.gateway.megabytes()
 
@@ -106,6 +106,6 @@ async def _knock(port: int, context: ssl.SSLContext) -> bool:
 
 
 FAULTS = (
-    Fault(name="F12", sentence="a million events waiting, and ten", play=millions, own_site=True, settings=_ROOM),
-    Fault(name="F27", sentence="producers faster than the link, a storm of reconnections", play=flood),
+    Fault(name="F12", sentence="a million events waiting, and ten", inject=millions, own_site=True, settings=_ROOM),
+    Fault(name="F27", sentence="producers faster than the link, a storm of reconnections", inject=flood),
 )

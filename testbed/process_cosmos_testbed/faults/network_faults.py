@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from process_cosmos_testbed.processes import until
 from process_cosmos_testbed.proxy import FaultProxy
 from process_cosmos_testbed.replies import page
 from process_cosmos_testbed.testbed import CLOUD, WEBHOOK
@@ -121,18 +120,18 @@ async def strange_ways(site: Site, scale: Scale) -> None:
             rounds -= 1
         site.prove("resets", site.to_cloud.counts.resets - before)
         site.receiver.misbehave = page
-        await until_link(site, WEBHOOK, "not_a_receiver")
+        await site.until_reason(WEBHOOK, "not_a_receiver")
         site.prove("captive portal seen", site.receiver.misbehaviours)
         site.heal()
         await site.set_webhook("http://gateway-of-nowhere.invalid/hook")
-        await until_link(site, WEBHOOK, "name_unknown")
+        await site.until_reason(WEBHOOK, "name_unknown")
         await site.set_webhook()
         site.redirect_cloud(site.receiver.port)
-        await until_link(site, CLOUD, "tls")
+        await site.until_reason(CLOUD, "tls")
         async with site.cloud.impostor("elsewhere.invalid") as other:
             site.redirect_cloud(other.port)
             await site.skip(901)
-            await until_link(site, CLOUD, "identity_mismatch")
+            await site.until_reason(CLOUD, "identity_mismatch")
         site.redirect_cloud(site.cloud.port)
         await site.skip(901)
         await site.broker.stop()
@@ -159,15 +158,9 @@ def _swallowed(*ways: FaultProxy) -> int:
     return sum(proxy.counts.swallowed for proxy in ways)
 
 
-async def until_link(site: Site, name: str, reason: str) -> None:
-    """Return when the gateway reports a link as down for ``reason``, which proves the fault."""
-    await until(lambda: (link := site.link(name)) is not None and link.reason == reason, f"link that is {reason}")
-    site.prove(f"{name}: {reason}", 1)
-
-
 FAULTS = (
-    Fault(name="F13", sentence="slow, lossy and narrow links", play=links),
-    Fault(name="F14", sentence="outages from 5 minutes to 7 days, compressed", play=outages),
-    Fault(name="F16", sentence="black hole, RST, no DNS, captive portal, TLS failures", play=strange_ways),
-    Fault(name="F15", sentence="flapping, half-open connections, lost replies", play=flapping),
+    Fault(name="F13", sentence="slow, lossy and narrow links", inject=links),
+    Fault(name="F14", sentence="outages from 5 minutes to 7 days, compressed", inject=outages),
+    Fault(name="F16", sentence="black hole, RST, no DNS, captive portal, TLS failures", inject=strange_ways),
+    Fault(name="F15", sentence="flapping, half-open connections, lost replies", inject=flapping),
 )

@@ -136,11 +136,11 @@ async def newer_schema(site: Site, scale: Scale) -> None:
 
 
 FAULTS = (
-    Fault(name="F1", sentence="kill -9 at random times", play=kill_at_random),
-    Fault(name="F2", sentence="kill -9 at state transitions, twice in a row", play=kill_twice),
-    Fault(name="F3", sentence="frozen, then continued", play=freeze),
-    Fault(name="F4", sentence="power cut: unsynced writes are lost", play=power_cut, disk=True),
-    Fault(name="F5", sentence="power cut: torn, reordered writes", play=torn_power_cut, disk=True),
-    Fault(name="F6", sentence="restart loop during an outage", play=restart_loop),
-    Fault(name="F7", sentence="a newer schema is refused and left alone", play=newer_schema),
+    Fault(name="F1", sentence="kill -9 at random times", inject=kill_at_random),
+    Fault(name="F2", sentence="kill -9 at state transitions, twice in a row", inject=kill_twice),
+    Fault(name="F3", sentence="frozen, then continued", inject=freeze),
+    Fault(name="F4", sentence="power cut: unsynced writes are lost", inject=power_cut, disk=True),
+    Fault(name="F5", sentence="power cut: torn, reordered writes", inject=torn_power_cut, disk=True),
+    Fault(name="F6", sentence="restart loop during an outage", inject=restart_loop),
+    Fault(name="F7", sentence="a newer schema is refused and left alone", inject=newer_schema),
 )

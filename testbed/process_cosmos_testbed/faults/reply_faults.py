@@ -45,7 +45,7 @@ async def misbehaving(site: Site, scale: Scale) -> None:
             seen = {far_name: far.misbehaviours for far_name, far in fars.items()}
             await asyncio.sleep(scale.of(0.5, 5.0))
             for far_name, far in fars.items():
-                struck = partial(_misbehaviours, far)
+                struck = partial(getattr, far, "misbehaviours")
                 await site.until_struck(f"{far_name}: {name}", struck, before=seen[far_name], skip=_PAUSE)
             await site.skip(_PAUSE)
             await asyncio.sleep(scale.of(0.3, 5.0))
@@ -54,10 +54,6 @@ async def misbehaving(site: Site, scale: Scale) -> None:
         await _poison(site)
     site.heal()
     await site.send_again()
-
-
-def _misbehaviours(far: MisbehavingEndpoint) -> int:
-    return far.misbehaviours
 
 
 async def _too_long(site: Site, interceptor: Interceptor) -> None:
@@ -147,6 +143,6 @@ async def in_part(site: Site, scale: Scale) -> None:
 
 
 FAULTS = (
-    Fault(name="F17", sentence="busy and broken far sides, poison, lost confirmations", play=misbehaving),
-    Fault(name="F18", sentence="a batch accepted in part", play=in_part),
+    Fault(name="F17", sentence="busy and broken receivers, poison, lost confirmations", inject=misbehaving),
+    Fault(name="F18", sentence="a batch accepted in part", inject=in_part),
 )

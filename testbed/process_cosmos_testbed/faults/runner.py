@@ -117,7 +117,7 @@ class TestbedPool:
         try:
             site = await self._site_for(fault)
             site.begin(f"{self._seed} {fault.name}")
-            await site.run(fault.play(site, self._scale))
+            await site.run(fault.inject(site, self._scale))
             outcome.judgement = site.judge()
         except _FAILURES as error:
             outcome.error = f"{type(error).__name__}: {error}"

@@ -112,7 +112,7 @@ class Site(Testbed[ControlledGateway]):
         code = await self.gateway.kill()
         self.ledger.cuts.append(time.monotonic())
         self.prove("kill -9", code == -signal.SIGKILL)
-        self.prove("alarms on their way at the kill", unsure)
+        self.prove("urgent events in flight at the kill", unsure)
 
     async def revive(self) -> None:
         """Start the gateway again if it has exited, as its supervisor does."""
@@ -176,6 +176,16 @@ class Site(Testbed[ControlledGateway]):
         links = () if self.home_assistant.status is None else self.home_assistant.status.links
         return next((link for link in links if link.name == name), None)
 
+    def reason(self, name: str) -> str | None:
+        """Return the reason for which a link is down, as the gateway reports it."""
+        link = self.link(name)
+        return None if link is None else link.reason
+
+    async def until_reason(self, name: str, reason: str) -> None:
+        """Return when the gateway reports a link as down for ``reason``, which proves the fault."""
+        await until(lambda: self.reason(name) == reason, f"link that is {reason}", _SOON)
+        self.prove(f"{name}: {reason}", 1)
+
     # Producers
 
     @asynccontextmanager
@@ -209,7 +219,7 @@ class Site(Testbed[ControlledGateway]):
     async def add_sensors(self, number: int) -> list[NumberedSensor]:
         """Add ``number`` new sensors; return when the gateway has received from each."""
         broker = BrokerOptions(host=LOCAL, port=self.broker.port)
-        fresh = [NumberedSensor(broker, f"meter-{len(self.sensors) + each}", self.ledger) for each in range(number)]
+        fresh = [NumberedSensor(broker, f"sensor-{len(self.sensors) + each}", self.ledger) for each in range(number)]
         for sensor in fresh:
             await self._stack.enter_async_context(sensor)
             self.background.add(sensor.name, sensor.ended())
@@ -258,8 +268,12 @@ class Site(Testbed[ControlledGateway]):
         """Start the gateway; return its start time in seconds once it has reported its status."""
         self.home_assistant.status = None  # its counts are about the time before
         seconds = await self.start_gateway()
-        await until(lambda: self.home_assistant.status is not None, "status", _SOON)
+        await self.until_status()
         return seconds
+
+    async def until_status(self) -> None:
+        """Return when the gateway has reported its status."""
+        await until(lambda: self.home_assistant.status is not None, "status", _SOON)
 
     async def settle(self) -> None:
         """End all faults; return when everything acknowledged has arrived, or nothing arrives any more.

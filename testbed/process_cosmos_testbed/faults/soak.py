@@ -109,4 +109,4 @@ def plot(samples: Sequence[tuple[float, float]]) -> str:
     )
 
 
-FAULTS = (Fault(name="F28", sentence="a soak: a random mix, a quarter of the time quiet", play=soak, own_site=True),)
+FAULTS = (Fault(name="F28", sentence="a soak: a random mix, a quarter of the time quiet", inject=soak, own_site=True),)

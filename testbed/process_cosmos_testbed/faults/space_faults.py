@@ -37,9 +37,7 @@ async def little_space(site: Site, scale: Scale) -> None:
 async def _start_with(site: Site, free: int) -> None:
     site.gateway.free_megabytes = free
     await site.gateway.stop()
-    site.home_assistant.status = None  # what is counted from here on is told by the next one
-    await site.start_gateway()
-    await until(lambda: site.home_assistant.status is not None, "status")
+    await site.start_anew()
     site.gateway.free_megabytes = 0
     site.prove("starts with little space", 1)
 
@@ -93,4 +91,4 @@ def _recovered_at(site: Site) -> str | None:
     return str(status.recovered.at) if status is not None and status.recovered is not None else None
 
 
-FAULTS = (Fault(name="F34", sentence="a small disk, deleted files", play=little_space, disk=True),)
+FAULTS = (Fault(name="F34", sentence="a small disk, deleted files", inject=little_space, disk=True),)

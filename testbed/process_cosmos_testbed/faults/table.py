@@ -4,12 +4,12 @@ from itertools import chain
 
 from .broker_faults import FAULTS as BROKER
 from .damage_faults import FAULTS as DAMAGE
-from .device_faults import FAULTS as DEVICE
 from .disk_faults import FAULTS as DISK
-from .flood_faults import FAULTS as FLOOD
-from .hostile_faults import FAULTS as HOSTILE
+from .harmful_reply_faults import FAULTS as HOSTILE
+from .http_flood_faults import FAULTS as FLOOD
 from .identity_faults import FAULTS as IDENTITY
 from .load_faults import FAULTS as LOAD
+from .mqtt_flood_faults import FAULTS as DEVICE
 from .network_faults import FAULTS as NETWORK
 from .process_faults import FAULTS as PROCESS
 from .reply_faults import FAULTS as REPLY

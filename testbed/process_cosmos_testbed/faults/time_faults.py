@@ -53,6 +53,6 @@ async def pushed_again(site: Site, scale: Scale) -> None:
 
 
 FAULTS = (
-    Fault(name="F19", sentence="clocks that jump, readings from the future", play=clock_jumps, own_site=True),
-    Fault(name="F26", sentence="settings pushed anew, equal and changed", play=pushed_again),
+    Fault(name="F19", sentence="clocks that jump, readings from the future", inject=clock_jumps, own_site=True),
+    Fault(name="F26", sentence="settings pushed anew, equal and changed", inject=pushed_again),
 )

@@ -21,7 +21,7 @@ from process_cosmos_gateway.api.local_programs.tokens import (
 )
 from process_cosmos_gateway.contract.local_programs import MOST_CONNECTIONS
 from process_cosmos_gateway.errors import StartError
-from tests.gateway.gateway_process import COMMAND
+from process_cosmos_testbed.services import COMMAND
 
 from .endpoints import PROGRAM, Endpoints, publish
 from .link import SECONDS

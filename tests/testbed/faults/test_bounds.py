@@ -1,4 +1,4 @@
-"""What the bounds of faults notice: a peak of memory, a burst of log, an alarm nobody acknowledges."""
+"""What the bounds of faults notice: a peak of memory, a burst of log, an urgent event without acknowledgement."""
 
 import asyncio
 import signal
@@ -75,7 +75,7 @@ async def silent(site: Site) -> AsyncIterator[Site]:
     await site.gateway.kill()
 
 
-async def test_an_alarm_without_acknowledgement_has_waited_until_now(
+async def test_an_urgent_event_without_acknowledgement_has_waited_until_now(
     silent: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "_WAIT_SECONDS", 0.3)
@@ -85,11 +85,11 @@ async def test_an_alarm_without_acknowledgement_has_waited_until_now(
         for _ in range(3):
             silent.home_assistant.raise_alert(urgent)
         silent.ledger.acknowledge(Item(Priority.URGENT, urgent, 1), time.monotonic())
-    with pytest.raises(FaultError, match="alarm flood_p99_ms: 3"):
+    with pytest.raises(FaultError, match="urgent flood_p99_ms: 3"):
         bounds.judge()
 
 
-async def test_an_alarm_that_is_acknowledged_after_the_flood_is_waited_for(silent: Site) -> None:
+async def test_an_urgent_event_that_is_acknowledged_after_the_flood_is_waited_for(silent: Site) -> None:
     bounds = Bounds(silent, 1.0)
     urgent = silent.home_assistant.new_alert()
     later = partial(silent.ledger.acknowledge, Item(Priority.URGENT, urgent, 1))
@@ -97,12 +97,12 @@ async def test_an_alarm_that_is_acknowledged_after_the_flood_is_waited_for(silen
         silent.home_assistant.raise_alert(urgent)
         asyncio.get_running_loop().call_later(0.1, lambda: later(time.monotonic()))
     bounds.judge()
-    assert 100 <= silent.figures["alarm flood_p99_ms"] < 200
+    assert 100 <= silent.figures["urgent flood_p99_ms"] < 200
 
 
-async def test_a_flood_without_an_alarm_has_judged_nothing(silent: Site) -> None:
+async def test_a_flood_without_an_urgent_event_has_judged_nothing(silent: Site) -> None:
     bounds = Bounds(silent, 1.0)
     async with bounds.held("flood"):
         pass
-    with pytest.raises(FaultError, match="did not strike: waits judged: alarm flood"):
+    with pytest.raises(FaultError, match="did not strike: waits judged: urgent flood"):
         silent.judge()

@@ -27,7 +27,7 @@ async def idle(site: Site, _: Scale) -> None:
 
 
 MISSING = {"webhook": [Item(Priority.URGENT, "alert", 7)]}
-IDLE = Fault(name="F1", sentence="nothing happens", play=idle)
+IDLE = Fault(name="F1", sentence="nothing happens", inject=idle)
 
 
 def test_a_fault_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,7 +80,7 @@ async def test_a_site_serves_several_faults() -> None:
     async def strike(site: Site, _: Scale) -> None:
         site.prove("strikes", 1)
 
-    first, second = (Fault(name=name, sentence="", play=strike) for name in ("F1", "F2"))
+    first, second = (Fault(name=name, sentence="", inject=strike) for name in ("F1", "F2"))
     runner = Runner(1, Scale(quick=True), {}, Progress("faults"))
     outcomes = await runner.run([first, second])
     assert [outcome.held for outcome in outcomes] == [True, True]
@@ -102,8 +102,8 @@ async def test_faults_that_are_played_at_a_time_are_told_in_their_order() -> Non
         await strike(site, scale)
         await asyncio.sleep(0.2)
 
-    first = Fault(name="F1", sentence="", play=strike_longer)
-    second = Fault(name="F2", sentence="", play=strike)
+    first = Fault(name="F1", sentence="", inject=strike_longer)
+    second = Fault(name="F2", sentence="", inject=strike)
     outcomes = await Runner(1, Scale(quick=True), {}, Progress("faults"), jobs=2).run([first, second])
     assert [outcome.fault for outcome in outcomes] == ["F1", "F2"]
     assert [outcome.held for outcome in outcomes] == [True, True]
@@ -117,7 +117,7 @@ async def test_a_background_task_that_fails_is_the_error_of_the_fault(capsys: py
             lines.write(b"Traceback\n")
         await asyncio.sleep(60)
 
-    fault = Fault(name="F1", sentence="", play=break_ledger)
+    fault = Fault(name="F1", sentence="", inject=break_ledger)
     [outcome] = await Runner(1, Scale(quick=True), {}, Progress("faults")).run([fault])
     assert outcome.error is not None
     assert "reader of the cloud endpoint's ledger ended early" in outcome.error

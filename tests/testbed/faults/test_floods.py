@@ -1,4 +1,4 @@
-"""The fault lab's floods: what they send is allowed, and what proves that they struck."""
+"""Floods: what they send is allowed, and what proves that they took effect."""
 
 import asyncio
 from collections import Counter
@@ -16,12 +16,13 @@ from process_cosmos_cloud.bodies import MAX_BODY
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.devices.mqtt.errors import MqttError
-from process_cosmos_testbed.faults.flood import FLOODS, Stranger
-from process_cosmos_testbed.faults.harmful import BATCHES
-from process_cosmos_testbed.faults.hostile_faults import FailingAtOne, passed
+from process_cosmos_testbed.faults.harmful_reply_faults import FailingAtOne, passed
+from process_cosmos_testbed.faults.heavy_batches import BATCHES
+from process_cosmos_testbed.faults.http_floods import ADDRESSES, Flood
+from process_cosmos_testbed.faults.mqtt_floods import FLOODS, FloodingClient
 from process_cosmos_testbed.faults.reply_faults import Forger
-from process_cosmos_testbed.faults.strangers import ADDRESSES, Flood, context
 from process_cosmos_testbed.ledger import Arrival, Item, Ledger
+from process_cosmos_testbed.processes import any_certificate
 
 SITE = Ulid("01K8J5Z0000000000000000001")
 
@@ -76,16 +77,16 @@ class Broker:
 
 @pytest.mark.parametrize("kind", ["values", "topics", "descriptions", "garbage", "large"])
 async def test_a_flood_that_the_broker_confirms_nothing_of_has_not_struck(kind: str) -> None:
-    stranger = Stranger(Broker(0))  # type: ignore[arg-type] # as much of a connection as a flood uses
+    client = FloodingClient(Broker(0))  # type: ignore[arg-type] # as much of a connection as a flood uses
     with pytest.raises(MqttError):
-        await FLOODS[kind](stranger, 10)
-    assert stranger.said == 0
+        await FLOODS[kind](client, 10)
+    assert client.sent == 0
 
 
 async def test_a_flood_counts_what_the_broker_has_confirmed() -> None:
-    stranger = Stranger(Broker(1000))  # type: ignore[arg-type]
-    await FLOODS["garbage"](stranger, 10)
-    assert stranger.said == 10
+    client = FloodingClient(Broker(1000))  # type: ignore[arg-type]
+    await FLOODS["garbage"](client, 10)
+    assert client.sent == 10
 
 
 def arrivals(*events: tuple[str, bool]) -> Sequence[Arrival]:
@@ -124,7 +125,7 @@ async def serving(answer: bytes) -> AsyncIterator[tuple[int, Counter[str]]]:
 
 async def test_strangers_come_from_many_addresses() -> None:
     async with serving(b"") as (port, peers):
-        one = Flood(port, "/", context())
+        one = Flood(port, "/", any_certificate())
         for _ in range(2 * len(ADDRESSES)):
             await one.ask(b"GET / HTTP/1.1\r\n\r\n", None)
     assert peers == dict.fromkeys(ADDRESSES, 2)
@@ -133,7 +134,7 @@ async def test_strangers_come_from_many_addresses() -> None:
 @pytest.mark.parametrize(("answer", "status"), [(b"HTTP/1.1 413 Too Large\r\n\r\nno", "413"), (b"", "none")])
 async def test_a_reply_counts_by_its_status_and_an_end_without_one_as_none(answer: bytes, status: str) -> None:
     async with serving(answer) as (port, _):
-        one = Flood(port, "/", context())
+        one = Flood(port, "/", any_certificate())
         assert await one.ask(b"GET / HTTP/1.1\r\n\r\n", None) == answer.partition(b"\r\n\r\n")[2]
     assert one.strikes == {"opened": 1, status: 1}
 

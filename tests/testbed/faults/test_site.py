@@ -23,7 +23,7 @@ def test_drops_are_excused_by_priority_and_only_since_the_fault_began(tmp_path: 
     assert site.dropped() == {Priority.CHANGE: 1, Priority.READING: 0}
 
 
-def test_nothing_excuses_a_lost_alarm(tmp_path: Path) -> None:
+def test_nothing_excuses_a_lost_urgent_event(tmp_path: Path) -> None:
     site = Site(tmp_path, {})
     site.home_assistant.status = status(urgent=1)
     assert not any(site.dropped().values())

@@ -6,26 +6,20 @@ from pathlib import Path
 import orjson
 
 from process_cosmos_testbed.arrivals import read_lines
+from process_cosmos_testbed.broker import Broker
 from process_cosmos_testbed.home_assistant.push_service import read_push
-from process_cosmos_testbed.scenarios.leak_demo.evidence import ActionRun, Leak, Notified, Record, ValveCommand
+from process_cosmos_testbed.scenarios.leak_demo.broker_log import Acknowledged
+from process_cosmos_testbed.scenarios.leak_demo.broker_watch import BrokerWatch, scalar
+from process_cosmos_testbed.scenarios.leak_demo.evidence import (
+    ActionRun,
+    DeviceEvent,
+    Leak,
+    Notified,
+    Record,
+    ValveCommand,
+)
 from process_cosmos_testbed.scenarios.leak_demo.home_assistant_watch import HomeAssistantWatch, Watched
 from process_cosmos_testbed.scenarios.leak_demo.observer import Observer, read_arrival
-from process_cosmos_testbed.scenarios.leak_demo.thing_topics import MessageKind, scalar, topics_of
-
-DESCRIPTION = {
-    "title": "Valve",
-    "properties": {
-        "open": {
-            "type": "boolean",
-            "forms": [
-                {"href": "mqtt://broker:1883/wot/valve/properties/open", "op": ["readproperty", "observeproperty"]},
-                {"href": "mqtt://broker:1883/wot/valve/properties/open/writeproperty", "op": "writeproperty"},
-            ],
-        },
-        "leak": {"type": "boolean", "@type": "Moisture", "forms": [{"href": "wot/valve/properties/leak"}]},
-    },
-    "events": {"stuck": {"data": {"type": "boolean"}, "forms": [{"href": "mqtt://broker/wot/valve/events/stuck"}]}},
-}
 
 PUSH = {
     "message": "Water",
@@ -46,20 +40,32 @@ def watch(records: list[Record]) -> HomeAssistantWatch:
     return HomeAssistantWatch("http://nowhere", "token", watched, records.append)
 
 
-def test_a_description_says_what_each_topic_says() -> None:
-    topics = topics_of("wot/valve/td", orjson.dumps(DESCRIPTION))
-    assert {name: topic.kind for name, topic in topics.items()} == {
-        "wot/valve/properties/open": MessageKind.VALUE,
-        "wot/valve/properties/open/writeproperty": MessageKind.COMMAND,
-        "wot/valve/properties/leak": MessageKind.VALUE,
-        "wot/valve/events/stuck": MessageKind.EVENT,
-    }
-    assert {topic.device for topic in topics.values()} == {"wot/valve"}
-    assert [name for name, topic in topics.items() if topic.moisture] == ["wot/valve/properties/leak"]
-
-
-def test_what_is_no_description_claims_no_topic() -> None:
-    assert topics_of("a", b"true") == topics_of("a", b"{") == topics_of("a", b"{}") == {}
+async def test_leaks_commands_and_device_events_are_known_by_their_topics(broker: Broker) -> None:
+    records: list[Record] = []
+    watch = BrokerWatch(broker.port, records.append)
+    before, after = [("leak", b"true")], [("leak", b"true"), ("leak", b"false"), ("leak", b"true"), ("level", b"5")]
+    for name, payload in before:
+        watch.take(f"wot/s/properties/{name}", payload)
+    watch.begin()
+    for name, payload in after:
+        watch.take(f"wot/s/properties/{name}", payload)
+    watch.take("wot/s/events/wet", b"true")
+    watch.take("wot/v/properties/open/writeproperty", b"false")
+    watch.take("other", b"true")
+    assert records == [Leak(sensor="wot/s"), Leak(sensor="wot/s"), ValveCommand(valve="wot/v", closes=True)]
+    acknowledged = Acknowledged(
+        by_topic={
+            "wot/s/properties/leak": {0, 1, 2, 3},
+            "wot/s/properties/level": {0},
+            "wot/s/events/wet": {0},
+            "wot/v/properties/open/writeproperty": {0},
+        }
+    )
+    assert watch.events(acknowledged) == [
+        DeviceEvent(device=("wot/s", "leak"), value=False),
+        DeviceEvent(device=("wot/s", "leak"), value=True),
+        DeviceEvent(device=("wot/s", "wet"), value=True),
+    ]
 
 
 def test_a_payload_is_a_value_or_its_text() -> None:

@@ -1,4 +1,4 @@
-"""Fills the outbox of a stopped gateway: ``python -m process_cosmos_testbed.faults.fill FOLDER COUNT``.
+"""Fills the outbox of a stopped gateway: ``python -m process_cosmos_testbed.faults.fill_outbox FOLDER COUNT``.
 
 The first ``--judged`` events are ticks of ``--device`` that the ledger counts; the rest are ballast. The outbox accepts
 each of them as any other event.
@@ -51,7 +51,7 @@ async def fill(folder: Path, count: int, judged: int, device: str) -> None:
 
 def main() -> None:
     """Read the arguments and fill."""
-    parser = argparse.ArgumentParser("process_cosmos_testbed.faults.fill", description=__doc__)
+    parser = argparse.ArgumentParser("process_cosmos_testbed.faults.fill_outbox", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("count", type=int)
     parser.add_argument("--judged", type=int, default=0)

@@ -23,7 +23,7 @@ from process_cosmos_testbed.processes import ManagedProcess, run_once, serves
 
 from .bounds import QUICK_PATIENCE, Bounds, Waits
 from .fault import Fault, Scale
-from .harmful import BATCHES
+from .heavy_batches import BATCHES
 from .site import FaultError, Site
 
 OF_THE_GATEWAY = ("half open", "mute", "slow", "packed")
@@ -35,12 +35,12 @@ PROOF: Mapping[str, str] = {"packed": "200", "codeless": "403", **dict.fromkeys(
 NEIGHBOUR_SECONDS = 0.5
 """Bound of another site's batch."""
 
-NEWCOMER_SECONDS = 1.5
+NEW_CONNECTION_SECONDS = 1.5
 """Bound of a health check on a new connection; with a full queue TCP repeats its SYN after a second (RFC 6298)."""
 
 FEW_DESCRIPTORS = 256
 _EVERY = 0.05
-_ANEW_EVERY = 0.25
+_CHECK_EVERY = 0.25
 _HARMFUL_SITES = 2
 
 
@@ -83,26 +83,26 @@ async def _flood(
     """Flood one process; judge its memory and log, and whether new connections are still served."""
     site, name = bounds.site, f"{process.name} {kind}{label}"
     port = site.gateway.port if process is site.gateway else site.cloud.port
-    flood = ("-m", "process_cosmos_testbed.faults.strangers", kind, str(port), str(seconds), *more)
-    newcomers = Waits()
+    flood = ("-m", "process_cosmos_testbed.faults.http_floods", kind, str(port), str(seconds), *more)
+    new_connections = Waits()
     async with bounds.held(name, process), asyncio.TaskGroup() as group:
-        asking = group.create_task(_ask_anew(port, newcomers))
+        asking = group.create_task(_check_health(port, new_connections))
         strikes = orjson.loads(await run_once(sys.executable, *flood, limit=seconds + 60))
         asking.cancel()
     proof = PROOF.get(kind, "opened")
     site.prove(f"{name}: {proof}", strikes.pop(proof, 0))
     if strange := strikes.keys() - {"opened"}:
         bounds.over.append(f"{name}: replies {', '.join(sorted(strange))}")
-    bounds.check_waits(f"newcomer {name}", newcomers.until_now(), NEWCOMER_SECONDS)
+    bounds.check_waits(f"new connection {name}", new_connections.until_now(), NEW_CONNECTION_SECONDS)
 
 
-async def _ask_anew(port: int, waits: Waits) -> None:
+async def _check_health(port: int, waits: Waits) -> None:
     """Repeat health checks on new connections until cancelled; a closed connection is tried again."""
     while True:
         with waits.one():
             while not await serves(f"https://127.0.0.1:{port}/health"):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_EVERY)
-        await asyncio.sleep(_ANEW_EVERY)
+        await asyncio.sleep(_CHECK_EVERY)
 
 
 async def _enrol(site: Site, name: Ulid) -> Credentials:
@@ -173,4 +173,4 @@ async def neighbour(site: Site) -> AsyncIterator[Neighbour]:
         running.cancel()
 
 
-FAULTS = (Fault(name="F29", sentence="connections, bodies and batches by the thousand", play=floods),)
+FAULTS = (Fault(name="F29", sentence="connections, bodies and batches by the thousand", inject=floods),)

@@ -23,8 +23,9 @@ import orjson
 
 from process_cosmos_gateway.contract.cloud import EPOCH_HEADER, TOKEN_HEADER
 from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
+from process_cosmos_testbed.processes import any_certificate
 
-from .harmful import BATCHES
+from .heavy_batches import BATCHES
 
 HOST = "127.0.0.1"
 ADDRESSES = tuple(f"127.0.0.{number}" for number in range(2, 32))
@@ -112,7 +113,7 @@ class HarmfulSite:
     def __init__(self, flood: Flood, kind: str, certificate: Path) -> None:
         """Use the certificate of the site that the file is named after."""
         self._flood = flood
-        self._tls = context(certificate)
+        self._tls = any_certificate(certificate)
         self._batches = iter(BATCHES[kind](certificate.stem))
         # The same site floods in another way later, with another epoch, as if restored from a backup.
         self._epoch = f"{EPOCH_HEADER}: {kind}\r\n"
@@ -156,19 +157,9 @@ def _bomb() -> bytes:
     return gzip.compress(bytes(_UNPACKED), 1)
 
 
-def context(certificate: Path | None = None) -> ssl.SSLContext:
-    """Return a TLS context that accepts any server, with a client certificate if given."""
-    anybody = ssl.create_default_context()
-    anybody.check_hostname = False
-    anybody.verify_mode = ssl.CERT_NONE
-    if certificate is not None:
-        anybody.load_cert_chain(certificate)
-    return anybody
-
-
 async def flood(kind: str, port: int, seconds: float, path: str, certificates: Sequence[Path]) -> Counter[str]:
     """Flood a port for ``seconds``; return the counts."""
-    one = Flood(port, path, context())
+    one = Flood(port, path, any_certificate())
     workers: list[Callable[[], Awaitable[None]]] = [HarmfulSite(one, kind, each).send for each in certificates]
     if kind in KINDS:
         strike_fn, number = KINDS[kind]
@@ -188,7 +179,7 @@ async def flood(kind: str, port: int, seconds: float, path: str, certificates: S
 
 def main() -> None:
     """Read the arguments, flood, and print the counts."""
-    parser = argparse.ArgumentParser("process_cosmos_testbed.faults.strangers", description=__doc__)
+    parser = argparse.ArgumentParser("process_cosmos_testbed.faults.http_floods", description=__doc__)
     parser.add_argument("kind", choices=[*KINDS, *BATCHES])
     parser.add_argument("port", type=int)
     parser.add_argument("seconds", type=float)

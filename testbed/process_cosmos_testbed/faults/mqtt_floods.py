@@ -1,6 +1,6 @@
 """Floods a broker as a foreign device would, in a process of its own so that measurements are not slowed down.
 
-``python -m process_cosmos_testbed.faults.flood KIND --port PORT --amount AMOUNT`` prints how many messages the
+``python -m process_cosmos_testbed.faults.mqtt_floods KIND --port PORT --amount AMOUNT`` prints how many messages the
 broker has acknowledged.
 """
 
@@ -28,26 +28,26 @@ _BYTES_A_SECOND = 20 * _MEGABYTE
 acknowledged messages of all devices, and counts them in ``$SYS``."""
 
 
-class Stranger:
+class FloodingClient:
     """A client that floods the broker. ``sent``: messages that the broker has acknowledged."""
 
     def __init__(self, connection: Connection) -> None:
         """Publish on ``connection``."""
         self._connection = connection
         self._due = time.monotonic()
-        self.said = 0
+        self.sent = 0
 
-    async def say(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish; return when the broker has acknowledged."""
         await self._wait(1, len(topic) + len(payload))
         await self._connection.publish(topic, payload, retain=retain)
-        self.said += 1
+        self.sent += 1
 
-    async def say_at_once(self, topic: str, payloads: Sequence[bytes]) -> None:
+    async def publish_all(self, topic: str, payloads: Sequence[bytes]) -> None:
         """Publish several messages without waiting for each acknowledgement."""
         await self._wait(len(payloads), sum(map(len, payloads)))
         await asyncio.gather(*(self._connection.send(topic, payload) for payload in payloads))
-        self.said += len(payloads)
+        self.sent += len(payloads)
 
     async def _wait(self, messages: int, size: int) -> None:
         """Wait until this much may be sent."""
@@ -56,64 +56,64 @@ class Stranger:
         await asyncio.sleep(self._due - now)
 
 
-async def _values(stranger: Stranger, seconds: float) -> None:
+async def _values(client: FloodingClient, seconds: float) -> None:
     """Send values of a number and of a boolean at 25 times the rate of one device."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        await stranger.say_at_once("wot/flood/flow", [b"%d" % number for number in range(200)])
-        await stranger.say_at_once("wot/flood/wet", [b"true", b"false"] * 100)
+        await client.publish_all("wot/flood/flow", [b"%d" % number for number in range(200)])
+        await client.publish_all("wot/flood/wet", [b"true", b"false"] * 100)
 
 
-async def _records(stranger: Stranger, seconds: float) -> None:
+async def _records(client: FloodingClient, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         # Of messages that arrive at once only the first is within the device's rate.
-        await stranger.say_at_once("wot/flood/flow", [_RECORDS] * 10)
-        await stranger.say_at_once("wot/flood/flow", [_TOO_MANY_RECORDS] * 10)
+        await client.publish_all("wot/flood/flow", [_RECORDS] * 10)
+        await client.publish_all("wot/flood/flow", [_TOO_MANY_RECORDS] * 10)
 
 
-async def _topics(stranger: Stranger, seconds: float) -> None:
+async def _topics(client: FloodingClient, seconds: float) -> None:
     until = time.monotonic() + seconds
     number = 0
     while time.monotonic() < until:
         number += 1
-        await stranger.say(f"wot/{number}{_LONG}/td", b"no description")
+        await client.publish(f"wot/{number}{_LONG}/td", b"no description")
 
 
-async def _changes(stranger: Stranger, seconds: float) -> None:
+async def _changes(client: FloodingClient, seconds: float) -> None:
     """Change the description of one device repeatedly."""
     until = time.monotonic() + seconds
     number = 0
     while time.monotonic() < until:
         number += 1
-        await stranger.say("wot/flood/td", orjson.dumps(description("flood", f"Flood {number}")), retain=True)
+        await client.publish("wot/flood/td", orjson.dumps(description("flood", f"Flood {number}")), retain=True)
 
 
-async def _descriptions(stranger: Stranger, count: float) -> None:
+async def _descriptions(client: FloodingClient, count: float) -> None:
     """Retain ``count`` descriptions of 4 kB, each of another device."""
     for number in range(int(count)):
         payload = orjson.dumps({**description(f"new-{number}"), "padding": "x" * 4000})
-        await stranger.say(f"wot/new-{number}/td", payload, retain=True)
+        await client.publish(f"wot/new-{number}/td", payload, retain=True)
 
 
-async def _withdrawn(stranger: Stranger, count: float) -> None:
+async def _withdrawn(client: FloodingClient, count: float) -> None:
     """Remove the descriptions of many devices: they would use the quota in which garbage must be read."""
     for number in range(int(count)):
-        await stranger.say(f"wot/new-{number}/td", b"", retain=True)
+        await client.publish(f"wot/new-{number}/td", b"", retain=True)
 
 
-async def _garbage(stranger: Stranger, count: float) -> None:
+async def _garbage(client: FloodingClient, count: float) -> None:
     """Retain garbage that looks like descriptions, half of it at topics of 65 kB."""
     for number in range(int(count) // 2):
-        await stranger.say(f"wot/garbage-{number}/td", _GARBAGE, retain=True)
-        await stranger.say(f"wot/{number}{_LONG}/td", b"no description", retain=True)
+        await client.publish(f"wot/garbage-{number}/td", _GARBAGE, retain=True)
+        await client.publish(f"wot/{number}{_LONG}/td", b"no description", retain=True)
 
 
-async def _large(stranger: Stranger, megabytes: float) -> None:
-    await stranger.say("wot/flood/flow", b"1" * int(megabytes) * _MEGABYTE)
+async def _large(client: FloodingClient, megabytes: float) -> None:
+    await client.publish("wot/flood/flow", b"1" * int(megabytes) * _MEGABYTE)
 
 
-FLOODS: Mapping[str, Callable[[Stranger, float], Awaitable[None]]] = {
+FLOODS: Mapping[str, Callable[[FloodingClient, float], Awaitable[None]]] = {
     "values": _values,
     "records": _records,
     "topics": _topics,
@@ -141,11 +141,11 @@ def description(name: str, title: str = "Flood") -> Mapping[str, Any]:
 async def _flood(kind: str, port: int, amount: float) -> int:
     broker = BrokerOptions(host="127.0.0.1", port=port)
     connection = await Connection.open(broker, client_id=f"flood-{kind}", on_message=_ignore)
-    stranger = Stranger(connection)
+    client = FloodingClient(connection)
     await connection.publish("wot/flood/td", orjson.dumps(description("flood")), retain=True)
-    await FLOODS[kind](stranger, amount)
+    await FLOODS[kind](client, amount)
     connection.close()
-    return stranger.said
+    return client.sent
 
 
 def _ignore(connection: Connection, message: Message) -> None:
@@ -154,7 +154,7 @@ def _ignore(connection: Connection, message: Message) -> None:
 
 def main() -> None:
     """Read the arguments and flood."""
-    parser = argparse.ArgumentParser("process_cosmos_testbed.faults.flood", description=__doc__)
+    parser = argparse.ArgumentParser("process_cosmos_testbed.faults.mqtt_floods", description=__doc__)
     parser.add_argument("kind", choices=FLOODS)
     parser.add_argument("--port", type=int, required=True, help="the broker's")
     parser.add_argument("--amount", type=float, required=True, help="seconds, messages or megabytes")

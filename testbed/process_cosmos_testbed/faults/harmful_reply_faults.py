@@ -30,7 +30,6 @@ from process_cosmos_testbed.testbed import CLOUD, WEBHOOK
 
 from .bounds import QUICK_PATIENCE, Bounds
 from .fault import Fault, Scale
-from .network_faults import until_link
 from .site import Site
 
 _TIME_OUT = 25.0
@@ -57,7 +56,7 @@ async def one_fails(site: Site, scale: Scale) -> None:
     async with site.intercepted() as interceptor, site.traffic(rate=10, keys=2):
         async with bounds.held("login page"):
             site.receiver.misbehave = script
-            await until_link(site, WEBHOOK, "not_a_receiver")
+            await site.until_reason(WEBHOOK, "not_a_receiver")
             await asyncio.sleep(scale.of(0.5, 10.0))
         site.receiver.misbehave = None
         await site.skip(901)
@@ -80,12 +79,12 @@ async def _never_empty(bounds: Bounds, interceptor: Interceptor, seconds: float)
     before = interceptor.polls
     interceptor.inbox = item(1)
     interceptor.drop_polls()
-    polls = partial(_polls, interceptor)
-    await bounds.site.until_struck("polls of an inbox that is never empty", polls, before=before, skip=_PAUSE)
+    what = "polls of an inbox that is never empty"
+    await bounds.site.until_struck(what, lambda: interceptor.polls, before=before, skip=_PAUSE)
     before = interceptor.polls
     await asyncio.sleep(seconds)
     interceptor.inbox = None
-    bounds.check("polls of an inbox that is never empty", interceptor.polls - before, seconds + _POLLS)
+    bounds.check(what, interceptor.polls - before, seconds + _POLLS)
 
 
 async def _cannot_be_stored(site: Site, interceptor: Interceptor) -> None:
@@ -114,7 +113,7 @@ async def _until_well(site: Site, interceptor: Interceptor) -> None:
 async def _malformed(site: Site, interceptor: Interceptor, what: str, before: int) -> None:
     """Return when ``what`` was sent more often than ``before``, and the link reports it; end it."""
     await site.until_struck(what, lambda: interceptor.misbehaviours, before=before, skip=_PAUSE)
-    await until_link(site, CLOUD, "malformed_reply")
+    await site.until_reason(CLOUD, "malformed_reply")
     interceptor.misbehave = interceptor.inbox = None
 
 
@@ -135,7 +134,7 @@ async def _one(site: Site, interceptor: Interceptor, name: str, misbehave: Misbe
     for far_name, far in fars.items():
         far.misbehave = failures[far_name].answer
     for far_name, failure in failures.items():
-        await site.until_struck(f"{far_name}: one event, {name}", partial(_times, failure))
+        await site.until_struck(f"{far_name}: one event, {name}", partial(getattr, failure, "times"))
     arrived = {far_name: len(site.ledger.arrivals[far_name]) for far_name in fars}
     await site.skip(_TIME_OUT)
     for far_name, before in arrived.items():
@@ -174,18 +173,10 @@ class FailingAtOne:
         return await self.misbehave(request, body, take)
 
 
-def _polls(interceptor: Interceptor) -> int:
-    return interceptor.polls
-
-
-def _times(failure: FailingAtOne) -> int:
-    return failure.times
-
-
 FAULTS = (
     Fault(
         name="F30",
         sentence="a login page without html, one event that fails alone, replies not to be stored",
-        play=one_fails,
+        inject=one_fails,
     ),
 )

@@ -39,9 +39,9 @@ async def floods(site: Site, scale: Scale) -> None:
 
 async def _flood(site: Site, kind: str, amount: float) -> None:
     """Flood the broker from another process."""
-    command = ("-m", "process_cosmos_testbed.faults.flood", kind, "--port", str(site.broker.port))
-    said = await run_once(sys.executable, *command, "--amount", str(amount), limit=_FLOOD_SECONDS)
-    site.prove(f"said by a stranger: {kind}", int(said))
+    command = ("-m", "process_cosmos_testbed.faults.mqtt_floods", kind, "--port", str(site.broker.port))
+    sent = await run_once(sys.executable, *command, "--amount", str(amount), limit=_FLOOD_SECONDS)
+    site.prove(f"flooded: {kind}", int(sent))
 
 
 async def _large(bounds: Bounds, messages: int, most: int) -> None:
@@ -55,7 +55,7 @@ async def _large(bounds: Bounds, messages: int, most: int) -> None:
             for number in range(messages):
                 await _oversized(site, 20, number)
         # An urgent event on the same connection waits for the end of the message in any case: 2 ms for each megabyte.
-        async with bounds.held("larger than the memory", alarms=False):
+        async with bounds.held("larger than the memory", urgent=False):
             await _oversized(site, most, messages)
     site.to_broker.far_port = site.broker.port
     site.to_broker.reset()
@@ -82,4 +82,4 @@ def _passed_over(site: Site, reason: str) -> int:
     return 0 if site.home_assistant.status is None else site.home_assistant.status.passed_over.get(reason, 0)
 
 
-FAULTS = (Fault(name="F31", sentence="floods of strangers' devices, alarms among them", play=floods, own_site=True),)
+FAULTS = (Fault(name="F31", sentence="floods of foreign devices", inject=floods, own_site=True),)
