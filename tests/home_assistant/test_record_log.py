@@ -288,7 +288,7 @@ async def test_closing_with_unwritten_records_is_logged(
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(os, "fsync", disk_full)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(RecordLogWriteError):
         await new.append("b")
     await new.record_log.async_close()
@@ -343,7 +343,7 @@ async def test_a_compaction_whose_folder_fsync_fails_does_not_corrupt_later_reco
         raise OSError(24, "Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "open", disk_full)
+        patch.setattr(os, "open", fail)
         with pytest.raises(OSError, match="Too many"):
             await new.record_log.async_compact(new.record_log.entries[-1:])
     await new.append("later")

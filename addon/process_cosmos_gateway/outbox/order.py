@@ -28,7 +28,7 @@ def sendable(candidates: Iterable[Candidate], backing_off: Collection[int]) -> I
         if candidate.key in blocked:
             continue
         if candidate.failures:
-            # Also if it is sent now: should it fail again, a later event of its key must not have overtaken it.
+            # Also if it is sent now: should it fail again, a later event of its key must not be delivered before it.
             blocked.add(candidate.key)
             if candidate.sequence in backing_off:
                 continue
