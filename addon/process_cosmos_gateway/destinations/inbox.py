@@ -1,12 +1,13 @@
 """Inbox pages and items, each field checked before any of them is stored, and the pace of polls."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.errors import ContractError
+
+from .destination import Polled
 
 MOST_ITEMS = 100
 """Items of a page that are read; later ones come with the next page."""
@@ -28,17 +29,6 @@ CREDIT_SECONDS = 10.0
 """Seconds that polls may be ahead of their pace: so many single answers in a row arrive without delay."""
 
 _LOGGER = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class InboxPage:
-    """The readable items of a page, oldest first, and its last cursor.
-
-    ``cursor`` None: the page is empty; 0: the inbox must be read from its beginning.
-    """
-
-    items: Sequence[InboxItem]
-    cursor: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +65,7 @@ def is_cursor(value: object) -> bool:
     return type(value) is int and 0 <= value <= LARGEST_CURSOR
 
 
-def parse_inbox_page(name: str, body: bytes, after: int) -> InboxPage:
+def parse_inbox_page(name: str, body: bytes, after: int) -> Polled:
     """Parse a page of destination ``name``; unreadable items are skipped, so that they block no others.
 
     An inbox that ends before ``after`` is read from its beginning: the cursor was a mistake, or the endpoint was
@@ -94,7 +84,7 @@ def parse_inbox_page(name: str, body: bytes, after: int) -> InboxPage:
         raise ContractError("$.newest", f"must be from 0 to {LARGEST_CURSOR}")
     if newest is not None and newest < after:
         _LOGGER.warning("%s: its inbox ends at %d, before %d; it is read again from its beginning", name, newest, after)
-        return InboxPage((), 0)
+        return Polled(cursor=0)
     largest = LARGEST_CURSOR if newest is None else newest
     documents = found[:MOST_ITEMS]
     items: list[InboxItem] = []
@@ -116,7 +106,7 @@ def parse_inbox_page(name: str, body: bytes, after: int) -> InboxPage:
     # A page that does not advance the cursor would be fetched again and again.
     if documents and cursor == after:
         raise ContractError("$.items", "must have cursors")
-    return InboxPage(items, cursor if documents else None)
+    return Polled(items=items, cursor=cursor if documents else None)
 
 
 def _log_skipped_item(name: str, error: ContractError) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from process_cosmos_gateway.destinations.cloud import Credentials
+from process_cosmos_gateway.destinations.settings import Credentials
 
 from .misbehaviours import Misbehave, cut, nothing
 
