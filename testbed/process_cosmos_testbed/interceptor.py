@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from process_cosmos_gateway.destinations.cloud import Credentials
+from process_cosmos_gateway.destinations.settings import Credentials
 
 from .http_server import MisbehavingEndpoint, listening
 from .replies import Misbehave, cut, nothing

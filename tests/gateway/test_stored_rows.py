@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from process_cosmos_gateway.contract.alerts import TransitionKind
-from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind
+from process_cosmos_gateway.contract.destinations import EventKind
 from process_cosmos_gateway.destinations import settings as destination_settings
 from process_cosmos_gateway.devices import repository
 from process_cosmos_gateway.devices.things.values import Reading
@@ -41,7 +41,7 @@ async def test_an_unreadable_row_does_not_affect_the_rows_beside_it(
             transaction.run(f"INSERT INTO alert SELECT 'bad', {names} FROM alert")  # noqa: S608 - the test's own words
             hook = destination_settings.WebhookSettings(name="good", kinds=(), url="http://h/")
             for name in ("bad", "good"):
-                destination_settings.save(transaction, DestinationKind.WEBHOOK, replace(hook, name=name))
+                destination_settings.save(transaction, replace(hook, name=name))
             repository.store_description(
                 transaction, device="attic", topic="attic/td", description=b"{}", properties=("bad", "good")
             )

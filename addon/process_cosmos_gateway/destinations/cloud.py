@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-import os
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
@@ -16,7 +15,6 @@ from typing import Final
 from process_cosmos_gateway.contract.cloud import EPOCH_HEADER, IDENTITY_CODES, TOKEN_HEADER
 from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.decoder import OncePerPath
-from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind
 from process_cosmos_gateway.contract.durations import LONG_POLL
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE
@@ -29,6 +27,7 @@ from .destination import MALFORMED_REPLY, Down, Polled, ProbeResult, Refused, Se
 from .http_request import Reply, open_session, send_request
 from .http_statuses import Meaning
 from .inbox import parse_inbox_page
+from .settings import CloudSettings
 
 BATCH = 1000
 """Events in a batch. Larger batches hardly raise the number of events per fsync of the endpoint."""
@@ -63,65 +62,24 @@ class _HealthReply:
     status: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """The result of enrolment: the site's key and certificate, and the CA's certificate (PEM). ``repr`` hides the key.
-
-    ``renew_at``: half of the certificate's lifetime.
-    """
-
-    key: str = field(repr=False)
-    certificate: str
-    ca: str
-    renew_at: datetime
-    expires_at: datetime
-
-    def tls(self) -> ssl.SSLContext:
-        """Return TLS that presents the site's certificate and trusts only the enrolled CA. Blocks for a moment.
-
-        Raises ``ssl.SSLError`` or ``ValueError`` if the credentials cannot be used.
-        """
-        if not self.ca:
-            raise ValueError("there is no CA to trust")  # an empty CA would make OpenSSL trust the system's CAs
-        context = ssl.create_default_context(cadata=self.ca)
-        # OpenSSL reads keys only from files: this one is in memory, so that a power cut leaves no copy of it.
-        with os.fdopen(os.memfd_create("certificate"), "w", encoding="ascii") as file:
-            file.write(self.key + self.certificate)
-            file.flush()
-            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
-        return context
-
-
 class Cloud:
     """Sends batches, built by joining stored bytes."""
 
-    kind: Final = DestinationKind.CLOUD
     accepts_batches: Final = True
 
     def __init__(
-        self,
-        *,
-        name: str,
-        url: str,
-        kinds: tuple[EventKind, ...],
-        credentials: Credentials,
-        tls: ssl.SSLContext,
-        epoch: Ulid,
-        now: Callable[[], datetime],
-        label: str | None = None,
+        self, settings: CloudSettings, *, tls: ssl.SSLContext, epoch: Ulid, now: Callable[[], datetime]
     ) -> None:
-        """Send to ``url``. ``tls`` is made from ``credentials``; they expire according to ``now``, the wall clock."""
-        self.name = name
-        self.label = label
-        self.address = url
-        self.kinds = kinds
+        """Send to the endpoint of ``settings``. ``tls``: made from its credentials; ``now`` returns the wall time."""
+        self._name = settings.name
+        self._url = settings.url
         self._bisection = BatchBisection.initial(BATCH)
         self._is_in_doubt = False
         self._body_limit = LONGEST_BODY
-        self._expires_at = credentials.expires_at
+        self._expires_at = settings.credentials.expires_at
         self._epoch = epoch
         self._now = now
-        self._note = OncePerPath(partial(_log_report, name))
+        self._note = OncePerPath(partial(_log_report, self._name))
         # One connection each: the endpoint treats events from an older connection as delayed on the way.
         self._session = open_session(tls, connections=1)
         self._inbox = open_session(tls, connections=1)
@@ -145,7 +103,7 @@ class Cloud:
         # Stored bytes are joined, not encoded again; the line breaks let an endpoint split a batch without parsing it.
         body = b"[" + b",\n".join([delivery.body for delivery in deliveries]) + b"]"
         begun = time.monotonic()
-        reply = await send_request(self._session, "POST", f"{self.address}/v1/events", headers=headers, body=body)
+        reply = await send_request(self._session, "POST", f"{self._url}/v1/events", headers=headers, body=body)
         self._adapt_body_limit(time.monotonic() - begun)
         if not isinstance(reply, Reply):
             return await self._failed(deliveries, reply)
@@ -173,7 +131,7 @@ class Cloud:
             return None
         if problem.code not in IDENTITY_CODES:
             return None
-        _LOGGER.warning("%s: %s", self.name, problem.detail)
+        _LOGGER.warning("%s: %s", self._name, problem.detail)
         return Refused(reason=problem.code)
 
     def _interpret_reply(self, deliveries: Sequence[Delivery], body: bytes, reply: Reply, *, proven: bool) -> Sent:
@@ -213,7 +171,7 @@ class Cloud:
         """Request the endpoint's health; return what is wrong, or None."""
         try:
             async with asyncio.timeout(HEALTH_SECONDS):
-                reply = await send_request(self._session, "GET", f"{self.address}/health")
+                reply = await send_request(self._session, "GET", f"{self._url}/health")
         except TimeoutError:
             return Down(reason="timeout")
         if not isinstance(reply, Reply):
@@ -243,7 +201,7 @@ class Cloud:
         """Fetch inbox items after a cursor; the endpoint delays an empty reply by up to 25 s."""
         if self._now() >= self._expires_at:
             return Polled(trouble=_EXPIRED)
-        url = f"{self.address}/v1/inbox?after={after}"
+        url = f"{self._url}/v1/inbox?after={after}"
         reply = await send_request(self._inbox, "GET", url, extra_seconds=LONG_POLL)
         if not isinstance(reply, Reply):
             return Polled(trouble=reply)
@@ -255,7 +213,7 @@ class Cloud:
         if reply.meaning(single=True, proven=False) is not Meaning.DELIVERED:
             return Polled(trouble=reply.trouble)
         try:
-            page = parse_inbox_page(self.name, reply.body, after, self._note)
+            page = parse_inbox_page(self._name, reply.body, after, self._note)
         except ContractError as error:
             return Polled(trouble=replace(MALFORMED_REPLY, detail=str(error)))
         return Polled(items=page.items, cursor=page.cursor)
@@ -269,9 +227,7 @@ class Cloud:
             return ProbeResult(delivered=False, reason=_EXPIRED.reason)
         if trouble := await self._check_health():
             return ProbeResult(delivered=False, reason=trouble.reason, reply=trouble.detail)
-        reply = await send_request(
-            self._inbox, "GET", f"{self.address}/v1/inbox?after=0&wait=0", extra_seconds=LONG_POLL
-        )
+        reply = await send_request(self._inbox, "GET", f"{self._url}/v1/inbox?after=0&wait=0", extra_seconds=LONG_POLL)
         if not isinstance(reply, Reply):
             return ProbeResult(delivered=False, reason=reply.reason)
         trouble = self._identity_refusal(reply) or self._parse_page(reply, 0).trouble

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 
 from process_cosmos_gateway.alerts import Alerts
@@ -23,48 +24,41 @@ STORE_FAILED = Down(reason="store_failed")
 _LOGGER = logging.getLogger(__name__)
 
 
+@dataclass(kw_only=True, eq=False)
 class DeliveryState:
-    """The state of the link to one destination, shared by its sender and its poller; settles delivery results."""
+    """The state of the link to one destination, shared by its sender and its poller; settles delivery results.
 
-    def __init__(
-        self,
-        destination: Destination,
-        *,
-        stored: settings.StoredDestination,
-        store: Store,
-        outbox: Outbox,
-        alerts: Alerts,
-        clock: Clock,
-        jitter_fn: Callable[[], float],
-        on_change: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Start with the stored state of ``destination``; ``jitter_fn`` returns a number in [0, 1].
+    ``stored``: its state at the start; ``jitter_fn`` returns a number in [0, 1]; ``on_change`` is called after each
+    attempt to send or poll.
+    """
 
-        ``on_change`` is called after each attempt to send or poll.
-        """
-        self.destination = destination
-        self.stored = stored
-        self.store = store
-        self.outbox = outbox
-        self.alerts = alerts
-        self.clock = clock
-        self.jitter_fn = jitter_fn
-        self._on_change = on_change
-        self.proven = stored.proven
-        self.token = stored.token
+    destination: Destination
+    stored: settings.StoredDestination
+    store: Store
+    outbox: Outbox
+    alerts: Alerts
+    clock: Clock
+    jitter_fn: Callable[[], float]
+    on_change: Callable[[], None] = lambda: None
+    sending_health: LinkHealth = field(default_factory=LinkHealth)
+    polling_health: LinkHealth = field(default_factory=LinkHealth)
+    resume_sending: asyncio.Event = field(default_factory=asyncio.Event)
+    """Ends a pause of sending: polling works again, or a test succeeded."""
+    resume_polling: asyncio.Event = field(default_factory=asyncio.Event)
+    """Ends a pause of polling: an event was delivered, or a test succeeded."""
+
+    def __post_init__(self) -> None:
+        """Begin with the stored proof and token."""
+        self.proven = self.stored.proven
+        self.token = self.stored.token
         self._is_token_uncertain = False
-        self.sending_health = self.polling_health = LinkHealth()
-        self.state_since = clock.monotonic()
+        self.state_since = self.clock.monotonic()
         """Monotonic time since which the whole link has been in its state."""
-        self.resume_sending = asyncio.Event()
-        """Ends a pause of sending: polling works again, or a test succeeded."""
-        self.resume_polling = asyncio.Event()
-        """Ends a pause of polling: an event was delivered, or a test succeeded."""
 
     @property
     def name(self) -> str:
         """The destination's identifier in the outbox and in logs."""
-        return self.destination.name
+        return self.stored.settings.name
 
     @property
     def link(self) -> LinkHealth:
@@ -137,7 +131,7 @@ class DeliveryState:
         )
         if self.link.state is not before:
             self.state_since = self.clock.monotonic()
-        self._on_change()
+        self.on_change()
 
 
 def log_health_change(name: str, work: str, before: LinkHealth, after: LinkHealth) -> LinkHealth:

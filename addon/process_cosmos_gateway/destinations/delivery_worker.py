@@ -32,23 +32,18 @@ class DeliveryWorker:
         """Run the destination of ``state``."""
         self._state = state
         self._destination = state.destination
-        self._settings = state.stored.settings
         self._inbox_cursor = state.stored.inbox_cursor
-        self._store = state.store
-        self._alerts = state.alerts
-        self._clock = state.clock
-        self._jitter_fn = state.jitter_fn
 
     def link(self) -> Link:
         """Return the state of the link, without secrets."""
-        health = self._state.link
-        now, last = self._clock.monotonic(), health.last_contact
+        health, described = self._state.link, self._state.stored.settings
+        now, last = self._state.clock.monotonic(), health.last_contact
         return Link(
-            name=self._destination.name,
-            label=self._destination.label,
-            kind=self._destination.kind,
-            address=self._destination.address,
-            kinds=self._destination.kinds,
+            name=described.name,
+            label=described.label,
+            kind=described.kind,
+            address=described.address,
+            kinds=described.kinds,
             state=health.state,
             state_age=now - self._state.state_since,
             reason=health.reason,
@@ -60,13 +55,13 @@ class DeliveryWorker:
         """Send events and poll the inbox until cancelled."""
         sender = BatchSender(self._state) if self._destination.accepts_batches else ParallelSender(self._state)
         async with asyncio.TaskGroup() as group:
-            group.create_task(sender.run(), name=f"send to {self._destination.name}")
-            group.create_task(self._poll_forever(), name=f"poll {self._destination.name}")
+            group.create_task(sender.run(), name=f"send to {self._state.name}")
+            group.create_task(self._poll_forever(), name=f"poll {self._state.name}")
 
     async def resume_after_test(self, tested: settings.Settings) -> None:
         """End the pauses of sending and polling, because a test with these settings succeeded."""
         # The settings may have been changed during the test, whose success then says nothing about these.
-        if tested == self._settings:
+        if tested == self._state.stored.settings:
             await self._state.note_proven()
             self._state.resume_sending.set()
             self._state.resume_polling.set()
@@ -78,9 +73,9 @@ class DeliveryWorker:
     async def _poll_forever(self) -> None:
         pace = PollPace()
         while True:
-            await self._alerts.until_may_deliver()
+            await self._state.alerts.until_may_deliver()
             # ``resume_polling`` is cleared before the poll: a delivery during the poll must end the pause after it.
-            began = self._clock.monotonic()
+            began = self._state.clock.monotonic()
             self._state.resume_polling.clear()
             polled = await self._destination.poll(self._inbox_cursor)
             if polled is None:
@@ -93,16 +88,16 @@ class DeliveryWorker:
             if self._state.polling_health.failures:
                 self._state.resume_sending.set()  # the endpoint is reachable again: send what is queued
             self._state.note_poll(None)
-            pace = pace.after(len(polled.items), now=self._clock.monotonic())
-            if seconds := pace.delay(now=self._clock.monotonic()):
+            pace = pace.after(len(polled.items), now=self._state.clock.monotonic())
+            if seconds := pace.delay(now=self._state.clock.monotonic()):
                 await asyncio.sleep(seconds)
             if polled.cursor is None:
                 # An endpoint that replies to an empty poll at once must not be polled without a pause.
-                await asyncio.sleep(_POLL_EVERY - (self._clock.monotonic() - began))
+                await asyncio.sleep(_POLL_EVERY - (self._state.clock.monotonic() - began))
 
     async def _pause(self, trouble: Trouble) -> None:
         """Wait for the next poll. After a refusal wait as after a failure, then longer, until an event is delivered."""
-        jitter = self._jitter_fn()
+        jitter = self._state.jitter_fn()
         longest = self._state.polling_health.retry_delay(jitter)
         shortest = next_delay(self._state.polling_health.failures, jitter) if isinstance(trouble, Refused) else longest
         await asyncio.sleep(shortest)
@@ -112,12 +107,14 @@ class DeliveryWorker:
     async def _store_page(self, polled: Polled) -> Trouble | None:
         """Store the items together with the cursor; leave them for the next poll while deliveries are held back."""
         cursor = polled.cursor
-        if cursor is None or not self._alerts.may_deliver():
+        if cursor is None or not self._state.alerts.may_deliver():
             return None
         try:
-            stored = await self._store.write(lambda transaction: self._store_items(transaction, polled.items, cursor))
+            stored = await self._state.store.write(
+                lambda transaction: self._store_items(transaction, polled.items, cursor)
+            )
         except StoreError:
-            _LOGGER.exception("%s: inbox items could not be stored; they are fetched again", self._destination.name)
+            _LOGGER.exception("%s: inbox items could not be stored; they are fetched again", self._state.name)
             return STORE_FAILED
         if stored:
             # After the commit: with a cursor that was not stored, the next poll would skip items that were not stored.
@@ -126,12 +123,12 @@ class DeliveryWorker:
 
     def _store_items(self, transaction: Transaction, items: Sequence[InboxItem], cursor: int) -> bool:
         """Store a page; return False and leave it in the inbox while too many answers wait for Home Assistant."""
-        if items and not self._alerts.has_room(transaction):
+        if items and not self._state.alerts.has_room(transaction):
             _LOGGER.warning(
-                "%s: too many answers wait for Home Assistant; later ones stay in the inbox", self._destination.name
+                "%s: too many answers wait for Home Assistant; later ones stay in the inbox", self._state.name
             )
             return False
-        self._alerts.add_proposals(transaction, items, self._destination.name)
+        self._state.alerts.add_proposals(transaction, items, self._state.name)
         # One transaction with the items: a crash fetches both again, and the items' ids recognise a repeat.
-        settings.store_inbox_cursor(transaction, self._destination.name, cursor)
+        settings.store_inbox_cursor(transaction, self._state.name, cursor)
         return True

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from process_cosmos_gateway.contract.cloud import InboxItem
-from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind
 from process_cosmos_gateway.outbox import Delivery, DeliveryResult
 
 
@@ -81,26 +80,6 @@ class ProbeResult:
 
 class Destination(Protocol):
     """One receiver of events."""
-
-    @property
-    def name(self) -> str:
-        """The identifier used by other components; it never changes."""
-
-    @property
-    def label(self) -> str | None:
-        """The name shown to people; None: ``name`` is shown."""
-
-    @property
-    def kind(self) -> DestinationKind:
-        """The protocol: webhook or cloud endpoint."""
-
-    @property
-    def address(self) -> str:
-        """Scheme, host and port. The rest of the URL is secret."""
-
-    @property
-    def kinds(self) -> tuple[EventKind, ...]:
-        """The kinds of events it subscribes to."""
 
     @property
     def batch(self) -> int:

@@ -13,7 +13,7 @@ from process_cosmos_gateway.contract.pairing import OneTimeLine
 from process_cosmos_gateway.contract.session import Problem
 from process_cosmos_gateway.errors import RequestRefusedError
 
-from .cloud import Credentials
+from .settings import Credentials
 
 CHILD = "process_cosmos_gateway.destinations.enrolment_process"
 LONGEST_SECONDS = 60.0

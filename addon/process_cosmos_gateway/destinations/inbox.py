@@ -1,7 +1,6 @@
 """Inbox pages and items, each field checked before any of them is stored, and the pace of polls."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from process_cosmos_gateway.contract.bounds import NoteFn
@@ -9,6 +8,8 @@ from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.durations import LONGEST_ACKNOWLEDGEMENT
 from process_cosmos_gateway.contract.errors import ContractError, UnsupportedError
+
+from .destination import Polled
 
 MOST_ITEMS = 100
 """Items of a page that are read; later ones come with the next page."""
@@ -27,17 +28,6 @@ CREDIT_SECONDS = 10.0
 """Seconds that polls may be ahead of their pace: so many single answers in a row arrive without delay."""
 
 _LOGGER = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class InboxPage:
-    """The readable items of a page, oldest first, and its last cursor.
-
-    ``cursor`` None: the page is empty; 0: the inbox must be read from its beginning.
-    """
-
-    items: Sequence[InboxItem]
-    cursor: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +64,7 @@ def is_cursor(value: object) -> bool:
     return type(value) is int and 0 <= value <= LARGEST_CURSOR
 
 
-def parse_inbox_page(name: str, body: bytes, after: int, note_fn: NoteFn) -> InboxPage:
+def parse_inbox_page(name: str, body: bytes, after: int, note_fn: NoteFn) -> Polled:
     """Parse a page of destination ``name``; unreadable items are skipped, so that they block no others.
 
     ``note_fn``: gets what is unknown here. An item of an unknown kind is skipped, too.
@@ -95,7 +85,7 @@ def parse_inbox_page(name: str, body: bytes, after: int, note_fn: NoteFn) -> Inb
         raise ContractError("$.newest", f"must be from 0 to {LARGEST_CURSOR}")
     if newest is not None and newest < after:
         _LOGGER.warning("%s: its inbox ends at %d, before %d; it is read again from its beginning", name, newest, after)
-        return InboxPage((), 0)
+        return Polled(cursor=0)
     largest = LARGEST_CURSOR if newest is None else newest
     documents = found[:MOST_ITEMS]
     items: list[InboxItem] = []
@@ -117,7 +107,7 @@ def parse_inbox_page(name: str, body: bytes, after: int, note_fn: NoteFn) -> Inb
     # A page that does not advance the cursor would be fetched again and again.
     if documents and cursor == after:
         raise ContractError("$.items", "must have cursors")
-    return InboxPage(items, cursor if documents else None)
+    return Polled(items=items, cursor=cursor if documents else None)
 
 
 def _parse_item(document: object, note_fn: NoteFn) -> InboxItem:

@@ -179,10 +179,8 @@ class ParallelSender:
         now = self._clock.monotonic()
         held = any(each.has_more and now - each.began < LATE_SECONDS for each in self._requests.values())
         priorities = [each for each in capacity.priorities if not (held and each is Priority.READING)]
-        destination = self._state.destination
-        return await self._state.outbox.deliveries(
-            destination.name, destination.batch, priorities=priorities, busy=busy
-        )
+        batch = self._state.destination.batch
+        return await self._state.outbox.deliveries(self._state.name, batch, priorities=priorities, busy=busy)
 
     def _start_requests(self, group: asyncio.TaskGroup, capacity: SendCapacity, deliveries: Sequence[Delivery]) -> bool:
         waiting = Counter(map(key_of, deliveries))

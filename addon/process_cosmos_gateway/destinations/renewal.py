@@ -10,8 +10,7 @@ from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.store import Store
 
-from .cloud import Credentials
-from .settings import CloudSettings, load_all
+from .settings import CloudSettings, Credentials, load_all
 
 CHECK_SECONDS = 60.0
 """Seconds between checks. With an expired certificate nothing is delivered, so renewal is tried at each check."""

@@ -7,7 +7,7 @@ import secrets
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from operator import attrgetter
 from typing import Any
 
@@ -16,7 +16,6 @@ from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import (
     ApproveReply,
     ChangeDestination,
-    DestinationKind,
     DestinationTested,
     Link,
     SetCloud,
@@ -33,13 +32,14 @@ from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store
 
 from . import enrolment
-from .cloud import Cloud, Credentials
+from .cloud import Cloud
 from .delivery_state import DeliveryState
 from .delivery_worker import DeliveryWorker
 from .destination import Destination, ProbeResult
 from .renewal import Renewals, RenewFn
 from .settings import (
     CloudSettings,
+    Credentials,
     Settings,
     StoredDestination,
     WebhookSettings,
@@ -137,7 +137,7 @@ class Destinations:
 
     async def set_webhook(self, request: SetWebhook) -> None:
         """Set or replace a webhook and send waiting events at once. Raises ``RequestRefusedError``."""
-        await self._run_to_completion(self._replace(DestinationKind.WEBHOOK, parse_webhook(request)))
+        await self._run_to_completion(self._replace(parse_webhook(request)))
 
     async def change(self, request: ChangeDestination) -> None:
         """Change a destination, keep its waiting events and send them at once. Raises ``RequestRefusedError``."""
@@ -175,12 +175,8 @@ class Destinations:
                 await self._workers[request.name][0].resume_after_test(stored.settings)
         return DestinationTested(
             id=request.id,
-            delivered=tested.delivered,
-            reason=tested.reason,
-            status=tested.status,
-            reply=tested.reply,
             approvable=tested.digest is not None,
-            digest=tested.digest,
+            **asdict(tested),
         )
 
     def _test_event(self, name: str) -> bytes:
@@ -208,7 +204,7 @@ class Destinations:
             settings = CloudSettings(
                 name=request.name, kinds=request.kinds, url=line.url, credentials=credentials, label=label
             )
-            await self._replace(DestinationKind.CLOUD, settings)
+            await self._replace(settings)
 
         await self._run_to_completion(enrol())
 
@@ -234,7 +230,7 @@ class Destinations:
         task.add_done_callback(self._changes.discard)
         await asyncio.shield(task)
 
-    async def _replace(self, kind: DestinationKind, settings: Settings) -> None:
+    async def _replace(self, settings: Settings) -> None:
         async with self._changing:
             group = await self._group()
             before = await self._store.read(lambda transaction: load_one(transaction, settings.name))
@@ -243,7 +239,7 @@ class Destinations:
             destination = await self._build(settings)
             # The old worker must not write beside the new one's settings.
             async with self._stopped(settings.name, destination):
-                await self._store.write(lambda transaction: save(transaction, kind, settings))
+                await self._store.write(lambda transaction: save(transaction, settings))
                 await self._outbox.register(settings.name, settings.kinds)
             self._start(group, destination, StoredDestination(settings=settings))
 
@@ -319,14 +315,13 @@ class Destinations:
                 UNUSABLE.reason,
                 name,
             )
-            kind = DestinationKind.CLOUD if isinstance(stored.settings, CloudSettings) else DestinationKind.WEBHOOK
-            self._unusable.add(name, kind, stored.settings)
+            self._unusable.add(name, stored.settings.kind, stored.settings)
         else:
             self._start(group, destination, stored)
 
     def _start(self, group: asyncio.TaskGroup, destination: Destination, stored: StoredDestination) -> None:
         state = DeliveryState(
-            destination,
+            destination=destination,
             stored=stored,
             store=self._store,
             outbox=self._outbox,
@@ -336,11 +331,8 @@ class Destinations:
             on_change=self._on_link_change,
         )
         worker = DeliveryWorker(state)
-        self._unusable.discard(destination.name)
-        self._workers[destination.name] = (
-            worker,
-            group.create_task(worker.run(), name=f"destination {destination.name}"),
-        )
+        self._unusable.discard(state.name)
+        self._workers[state.name] = worker, group.create_task(worker.run(), name=f"destination {state.name}")
         self._on_link_change()
 
     async def _stop(self, name: str) -> None:
@@ -360,16 +352,7 @@ class Destinations:
             except (ssl.SSLError, ValueError) as error:
                 message = "The certificate from the cloud endpoint cannot be used."
                 raise RequestRefusedError(Code.ENROLMENT_REFUSED, message) from error
-            return Cloud(
-                name=settings.name,
-                url=settings.url,
-                kinds=settings.kinds,
-                credentials=settings.credentials,
-                tls=tls,
-                epoch=self._store.epoch,
-                now=self._clock.now,
-                label=settings.label,
-            )
+            return Cloud(settings, tls=tls, epoch=self._store.epoch, now=self._clock.now)
         return Webhook(settings)
 
 

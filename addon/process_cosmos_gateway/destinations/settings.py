@@ -1,10 +1,13 @@
 """The stored state of destinations: settings with their secrets, inbox cursor and token."""
 
 import logging
+import os
 import re
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from datetime import datetime
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -18,7 +21,6 @@ from process_cosmos_gateway.store import Transaction
 from process_cosmos_gateway.store.errors import ROW_UNREADABLE
 
 from .batch_receipts import is_token
-from .cloud import Credentials
 from .inbox import is_cursor
 
 LONGEST_NAME = 64
@@ -39,12 +41,42 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """The result of enrolment: the site's key and certificate, and the CA's certificate (PEM). ``repr`` hides the key.
+
+    ``renew_at``: half of the certificate's lifetime.
+    """
+
+    key: str = field(repr=False)
+    certificate: str
+    ca: str
+    renew_at: datetime
+    expires_at: datetime
+
+    def tls(self) -> ssl.SSLContext:
+        """Return TLS that presents the site's certificate and trusts only the enrolled CA. Blocks for a moment.
+
+        Raises ``ssl.SSLError`` or ``ValueError`` if the credentials cannot be used.
+        """
+        if not self.ca:
+            raise ValueError("there is no CA to trust")  # an empty CA would make OpenSSL trust the system's CAs
+        context = ssl.create_default_context(cadata=self.ca)
+        # OpenSSL reads keys only from files: this one is in memory, so that a power cut leaves no copy of it.
+        with os.fdopen(os.memfd_create("certificate"), "w", encoding="ascii") as file:
+            file.write(self.key + self.certificate)
+            file.flush()
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+        return context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSettings:
     """The settings of a webhook. ``repr`` shows no secret.
 
     ``approved``: digests of replies approved by a person, oldest first.
     """
 
+    kind: ClassVar = DestinationKind.WEBHOOK
     name: str
     kinds: tuple[EventKind, ...]
     url: str = field(repr=False)
@@ -52,6 +84,11 @@ class WebhookSettings:
     header_value: str | None = field(default=None, repr=False)
     label: str | None = None
     approved: tuple[str, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """Scheme, host and port, the only parts of the URL that are not secret. Raises ``url_invalid``."""
+        return public_address(self.url)
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -63,18 +100,23 @@ class WebhookSettings:
 class CloudSettings:
     """The settings of a cloud endpoint after enrolment."""
 
+    kind: ClassVar = DestinationKind.CLOUD
     name: str
     kinds: tuple[EventKind, ...]
     url: str
     credentials: Credentials
     label: str | None = None
 
+    @property
+    def address(self) -> str:
+        """The URL, of which no part is secret."""
+        return self.url
+
 
 type Settings = WebhookSettings | CloudSettings
 
 _SETTINGS_TYPES: Mapping[DestinationKind, type[Settings]] = {
-    DestinationKind.WEBHOOK: WebhookSettings,
-    DestinationKind.CLOUD: CloudSettings,
+    shape.kind: shape for shape in (WebhookSettings, CloudSettings)
 }
 
 
@@ -130,12 +172,12 @@ def _check_reply_state(name: str, cursor: Any, token: Any) -> tuple[int, str | N
     return cursor, token
 
 
-def save(transaction: Transaction, kind: DestinationKind, settings: Settings) -> None:
+def save(transaction: Transaction, settings: Settings) -> None:
     """Insert or replace a destination's settings; proof, cursor and token of an older one of this name are reset."""
     transaction.run(
         "INSERT OR REPLACE INTO destination (name, kind, settings) VALUES (?, ?, ?)",
         settings.name,
-        kind,
+        settings.kind,
         orjson.dumps(settings),
     )
     transaction.run("DELETE FROM destination_token WHERE name = ?", settings.name)

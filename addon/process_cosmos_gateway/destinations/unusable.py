@@ -1,25 +1,19 @@
 """Destinations that cannot be used as stored. Each is reported with a reason until it is set up again or removed."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import DestinationKind, Link, LinkState
 from process_cosmos_gateway.errors import RequestRefusedError
 
 from .destination import Refused
-from .settings import CloudSettings, Settings, public_address
+from .settings import Settings
 
 UNUSABLE = Refused(reason="store_row_unreadable")
 """The stored settings cannot be read, or the credentials cannot be used."""
 
 _NO_ADDRESS = "-"
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    link: Link
-    since: float
 
 
 class UnusableDestinations:
@@ -28,7 +22,8 @@ class UnusableDestinations:
     def __init__(self, clock: Clock) -> None:
         """Start without entries; ``clock`` gives the age of each entry's state."""
         self._clock = clock
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, tuple[Link, float]] = {}
+        """The state of each link, and since when (monotonic)."""
 
     def __contains__(self, name: str) -> bool:
         """Return whether the destination ``name`` is left out."""
@@ -47,7 +42,7 @@ class UnusableDestinations:
             label=None if settings is None else settings.label,
         )
         # An entry that exists is kept: the age of its state must not start again.
-        self._entries.setdefault(name, _Entry(link, self._clock.monotonic()))
+        self._entries.setdefault(name, (link, self._clock.monotonic()))
 
     def discard(self, name: str) -> None:
         """Remove the entry of a destination that was set up again or removed."""
@@ -56,13 +51,11 @@ class UnusableDestinations:
     def links(self) -> Iterable[Link]:
         """Return the state of each left-out destination."""
         now = self._clock.monotonic()
-        return (replace(entry.link, state_age=now - entry.since) for entry in self._entries.values())
+        return (replace(link, state_age=now - since) for link, since in self._entries.values())
 
 
 def _address(settings: Settings) -> str:
-    if isinstance(settings, CloudSettings):
-        return settings.url
     try:
-        return public_address(settings.url)
+        return settings.address
     except RequestRefusedError:
         return _NO_ADDRESS

@@ -12,7 +12,6 @@ import orjson
 from process_cosmos_gateway.contract.alerts import AlertEvent
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.codec import decode_json, parse
-from process_cosmos_gateway.contract.destinations import DestinationKind
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.events import CONTENT_TYPE, event_type
 from process_cosmos_gateway.outbox import Delivered, Delivery, Rejected
@@ -23,7 +22,7 @@ from .failure_cause import MOST_IN_FLIGHT
 from .http_request import Reply, ReplySource, open_session, send_request
 from .http_statuses import Meaning
 from .inbox import check_item
-from .settings import WebhookSettings, public_address
+from .settings import WebhookSettings
 
 BATCH = 64
 """Events fetched to find some with different order keys."""
@@ -47,22 +46,18 @@ class AnswerReply:
 class Webhook:
     """Posts each event to one URL."""
 
-    kind: Final = DestinationKind.WEBHOOK
     accepts_batches: Final = False
     batch: Final = BATCH
 
     def __init__(self, settings: WebhookSettings) -> None:
         """Post to the URL in ``settings``."""
-        self.name = settings.name
-        self.label = settings.label
-        self.address = public_address(settings.url)
-        self.kinds = settings.kinds
+        self._name = settings.name
         self._url = settings.url
         self._headers = settings.headers
         self._source = ReplySource(
             verified=settings.url.lower().startswith("https:"),
             approved=settings.approved,
-            secrets=find_secrets(self._url.removeprefix(self.address), *settings.headers.values()),
+            secrets=find_secrets(self._url.removeprefix(settings.address), *settings.headers.values()),
         )
         self._session = open_session(connections=MOST_IN_FLIGHT)
 
@@ -128,7 +123,7 @@ class Webhook:
                 id=delivery.id,
                 cursor=0,
                 alert=about.alert,
-                by=self.name,
+                by=self._name,
                 age=0.0,
                 revision=about.revision,
                 answer=answer,
@@ -136,7 +131,7 @@ class Webhook:
             return (check_item(item),)
         except ContractError as error:
             _LOGGER.warning(
-                "%s: the answer in the reply to event %s is invalid and was ignored: %s", self.name, delivery.id, error
+                "%s: the answer in the reply to event %s is invalid and was ignored: %s", self._name, delivery.id, error
             )
             return ()
 

@@ -17,8 +17,8 @@ from process_cosmos_gateway.contract.cloud import EPOCH_HEADER, TOKEN_HEADER
 from process_cosmos_gateway.contract.events import BATCH_CONTENT_TYPE, site_source
 from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.contract.pairing import parse_line
-from process_cosmos_gateway.destinations.cloud import Credentials
 from process_cosmos_gateway.destinations.enrolment import enrol
+from process_cosmos_gateway.destinations.settings import Credentials
 from process_cosmos_testbed.processes import ManagedProcess, run_once, serves
 
 from .bounds import QUICK_PATIENCE, Bounds, Waits

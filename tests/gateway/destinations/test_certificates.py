@@ -16,8 +16,13 @@ from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.pairing import OneTimeLine, parse_line
 from process_cosmos_gateway.destinations import enrolment, renewal
-from process_cosmos_gateway.destinations.cloud import Credentials
-from process_cosmos_gateway.destinations.settings import CloudSettings, StoredDestination, load_one, update_settings
+from process_cosmos_gateway.destinations.settings import (
+    CloudSettings,
+    Credentials,
+    StoredDestination,
+    load_one,
+    update_settings,
+)
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.store import Transaction
 from tests.cloud.endpoint import EndpointProcess, run_command

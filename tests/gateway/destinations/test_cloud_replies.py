@@ -20,9 +20,10 @@ from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.pairing import OneTimeLine
 from process_cosmos_gateway.destinations import cloud as cloud_module
 from process_cosmos_gateway.destinations import http_request
-from process_cosmos_gateway.destinations.cloud import BATCH, Cloud, Credentials, limit_body
+from process_cosmos_gateway.destinations.cloud import BATCH, Cloud, limit_body
 from process_cosmos_gateway.destinations.destination import Down, Refused, Sent
 from process_cosmos_gateway.destinations.enrolment import enrol
+from process_cosmos_gateway.destinations.settings import CloudSettings, Credentials
 from process_cosmos_gateway.errors import RequestRefusedError
 from process_cosmos_gateway.outbox import Delivered, Failed, Rejected
 from tests.cloud.endpoint import Site
@@ -60,9 +61,8 @@ def enrolled(folder: Path) -> Credentials:
 
 def destination(url: str, credentials: Credentials, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Cloud:
     """Return the destination under test."""
-    tls = credentials.tls()
-    kinds = (EventKind.ALERT,)
-    return Cloud(name="cloud", url=url, kinds=kinds, credentials=credentials, tls=tls, epoch=EPOCH, now=now)
+    settings = CloudSettings(name="cloud", url=url, kinds=(EventKind.ALERT,), credentials=credentials)
+    return Cloud(settings, tls=credentials.tls(), epoch=EPOCH, now=now)
 
 
 @pytest.fixture

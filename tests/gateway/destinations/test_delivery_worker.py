@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 import pytest
 
 from process_cosmos_gateway.clock import SystemClock
-from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind, LinkState
+from process_cosmos_gateway.contract.destinations import EventKind, LinkState
 from process_cosmos_gateway.destinations import batch_sender, settings
 from process_cosmos_gateway.destinations.delivery_state import DeliveryState
 from process_cosmos_gateway.destinations.delivery_worker import DeliveryWorker
@@ -25,16 +25,14 @@ from .parts import FakeAlerts, event
 DESTINATION = "receiver"
 
 
+SETTINGS = settings.WebhookSettings(name=DESTINATION, kinds=(EventKind.ALERT,), url="https://receiver.invalid/")
+
+
 @dataclass
 class FakeDestination:
     """A destination that accepts two events at once; ``answer_fn`` decides a batch's outcome, ``poll_fn`` a poll's."""
 
     answer_fn: Callable[[int, Sequence[Delivery]], Sent]
-    name: Final[str] = DESTINATION
-    label: Final[str | None] = None
-    kind: Final[DestinationKind] = DestinationKind.CLOUD
-    address: Final = "https://receiver.invalid"
-    kinds: Final[tuple[EventKind, ...]] = (EventKind.ALERT,)
     batch: int = 2
     accepts_batches: Final = True
     poll_fn: Callable[[], Polled | None] = lambda: None
@@ -78,8 +76,8 @@ async def running_worker(
     destination: FakeDestination, store: Store, outbox: Outbox, gate: FakeAlerts | None = None
 ) -> AsyncIterator[DeliveryWorker]:
     state = DeliveryState(
-        destination,
-        stored=settings.StoredDestination(settings=cast("Any", None), proven=True),
+        destination=destination,
+        stored=settings.StoredDestination(settings=SETTINGS, proven=True),
         store=store,
         outbox=outbox,
         alerts=cast("Any", gate or FakeAlerts()),

@@ -22,9 +22,8 @@ from process_cosmos_gateway.contract.identifiers import UlidFactory
 from process_cosmos_gateway.contract.pairing import OneTimeLine
 from process_cosmos_gateway.destinations import Destinations
 from process_cosmos_gateway.destinations.batch_receipts import is_token
-from process_cosmos_gateway.destinations.cloud import Credentials
 from process_cosmos_gateway.destinations.inbox import is_cursor
-from process_cosmos_gateway.destinations.settings import load_all
+from process_cosmos_gateway.destinations.settings import Credentials, load_all
 from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store
 from process_cosmos_testbed.shiftable_clock import ShiftableClock, SkippingLoop

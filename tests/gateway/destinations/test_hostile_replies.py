@@ -14,7 +14,7 @@ from aiohttp import web
 
 from process_cosmos_cloud.authority import Authority
 from process_cosmos_gateway.contract.cloud import InboxItem
-from process_cosmos_gateway.contract.destinations import DestinationKind, EventKind, LinkState
+from process_cosmos_gateway.contract.destinations import EventKind, LinkState
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.pairing import OneTimeLine
 from process_cosmos_gateway.destinations import backoff
@@ -198,7 +198,7 @@ def test_a_hundred_items_of_a_page_are_read_and_later_ones_with_the_next() -> No
     body = items(*range(1, 3 * MOST_ITEMS))
     first = parse_inbox_page("cloud", body, 0, _ignore)
     assert (len(first.items), first.cursor) == (MOST_ITEMS, MOST_ITEMS)
-    assert parse_inbox_page("cloud", b'{"items":[]}', 7, _ignore) == type(first)([], None)
+    assert parse_inbox_page("cloud", b'{"items":[]}', 7, _ignore) == type(first)(items=[])
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ async def test_invalid_stored_data_is_dropped_at_the_start(
 async def keep(site: Site, credentials: Any) -> None:  # noqa: ANN401
     """Store a cloud endpoint among the site's settings."""
     cloud = CloudSettings(name="cloud", kinds=(EventKind.ALERT,), url="https://127.0.0.1:1", credentials=credentials)
-    await site.store.write(lambda transaction: save(transaction, DestinationKind.CLOUD, cloud))
+    await site.store.write(lambda transaction: save(transaction, cloud))
 
 
 async def loaded(site: Site) -> StoredDestination:

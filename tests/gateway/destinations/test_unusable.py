@@ -68,7 +68,7 @@ def with_wrong_key(tmp_path: Path) -> Callable[[Transaction], None]:
     credentials = replace(enrolled(tmp_path / "ca"), key=enrolled(tmp_path / "other").key)
     kinds = (EventKind.ALERT,)
     settings = CloudSettings(name=NAME, kinds=kinds, url=ENDPOINT, credentials=credentials, label="Head office")
-    return lambda transaction: save(transaction, DestinationKind.CLOUD, settings)
+    return lambda transaction: save(transaction, settings)
 
 
 async def test_a_destination_whose_credentials_cannot_be_used_is_listed_and_removed_with_its_queue(

@@ -10,7 +10,7 @@ import pytest
 from process_cosmos_gateway.store import Store, schema
 from process_cosmos_gateway.store.backup import make_backup
 from process_cosmos_gateway.store.errors import SchemaTooNewError
-from tests.gateway.gateway_process import COMMAND
+from process_cosmos_testbed.services import COMMAND
 
 from .parts import new_ulids, opened
 
