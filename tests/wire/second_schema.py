@@ -60,7 +60,7 @@ class Sing:
     """A message of schema 2."""
 
     type: ClassVar[str] = "sing"
-    since: ClassVar[int] = 2
+    added_in: ClassVar[int] = 2
     song: str = "Happy Birthday"
 
 
@@ -79,5 +79,5 @@ class Conduct:
     """A request of schema 2."""
 
     type: ClassVar[str] = "conduct"
-    since: ClassVar[int] = 2
+    added_in: ClassVar[int] = 2
     id: str = request_id()

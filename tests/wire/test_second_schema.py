@@ -1,14 +1,25 @@
 """Peers of two schemas: what the newer one writes for the older one, and how each reads the other."""
 
+from dataclasses import fields
+
 import pytest
 
 from process_cosmos_gateway.contract import codec
 from process_cosmos_gateway.contract.codec import decode, encode
-from process_cosmos_gateway.contract.versions import schema_of
+from process_cosmos_gateway.contract.versions import SCHEMA, schema_of, schema_of_type
 
+from .growth import GOLDEN
+from .schemas import MESSAGES
 from .second_schema import Conduct, Loudness, OldLoudness, OldRing, OldTone, Play, Ring, Sing, Tone
 
 NEW = Ring(tones=(Tone(loudness=Loudness.DEAFENING, color="red"), Tone()), urgent=True)
+
+
+@pytest.mark.parametrize("name", [name for name in GOLDEN if name.partition(".")[0] in MESSAGES])
+def test_every_message_of_this_schema_is_sent_to_a_peer_of_this_schema(name: str) -> None:
+    message = decode(GOLDEN[name], MESSAGES)
+    assert schema_of_type(message) <= schema_of(message) <= SCHEMA
+    assert not {each.name for each in fields(message)} & {"added_in"}  # type: ignore[arg-type] # a dataclass
 
 
 @pytest.fixture(autouse=True)
