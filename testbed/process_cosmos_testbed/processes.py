@@ -7,7 +7,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import cache
 from http import HTTPStatus
@@ -117,9 +117,11 @@ class ManagedProcess:
         self.name = name
         self.folder = folder
         self.log = folder / f"{name}.log"
-        self.may_end = True
-        """Whether an end of the process is expected: always before it is ready, and after ``stop`` or ``kill``."""
+        self.may_end = False
+        """Whether an end of the present process is expected: after ``stop``, ``kill`` or ``wait``."""
+        self._is_ready = False
         self._process: asyncio.subprocess.Process | None = None
+        self._launching = asyncio.Lock()
 
     @property
     def running(self) -> bool:
@@ -141,13 +143,20 @@ class ManagedProcess:
         ``environment``: all variables; None: those of this process without any that configure a gateway.
         ``output``: the file for standard output; by default the log, which always gets standard error.
         """
-        with self.log.open("ab") as log, (output or self.log).open("ab") as printed:
-            self._process = await asyncio.create_subprocess_exec(
+        async with self._launching:
+            self.may_end = self._is_ready = False
+            self._process = await self._launch(command, environment or _environment(), output or self.log)
+
+    async def _launch(
+        self, command: Sequence[str | Path], environment: Mapping[str, str], output: Path
+    ) -> asyncio.subprocess.Process:
+        with self.log.open("ab") as log, output.open("ab") as printed:
+            return await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=printed,
                 stderr=log,
-                env=environment or _environment(),
+                env=environment,
                 process_group=0,
             )
 
@@ -167,12 +176,12 @@ class ManagedProcess:
             await until(is_ready, what, limit)
         except TimeoutError as error:
             raise self.failure(f"did not reach {what} within {limit:.0f} s") from error
-        self.may_end = False
+        self._is_ready = True
 
     async def watch(self) -> Never:
-        """Raise when the process ends although neither ``stop`` nor ``kill`` was called."""
+        """Raise when the process ends after it was ready, although neither ``stop`` nor ``kill`` was called."""
         while True:
-            if not self.may_end:
+            if self._is_ready and not self.may_end:
                 self._must_run("ended by itself")
             await asyncio.sleep(0.1)
 
@@ -189,8 +198,7 @@ class ManagedProcess:
 
     async def stop(self, limit: float = 20) -> int:
         """Send SIGTERM; kill the process if it does not end within ``limit`` seconds. Return its exit code."""
-        self.may_end = True
-        self.signal(signal.SIGTERM)
+        await self._end(signal.SIGTERM)
         try:
             return await self.wait(limit)
         except ProcessFailedError:
@@ -198,9 +206,13 @@ class ManagedProcess:
 
     async def kill(self) -> int:
         """Send SIGKILL; return the exit code."""
-        self.may_end = True
-        self.signal(signal.SIGKILL)
+        await self._end(signal.SIGKILL)
         return await self.wait(10)
+
+    async def _end(self, number: signal.Signals) -> None:
+        async with self._launching:  # a signal must not miss a process that is just being created
+            self.may_end = True
+            self.signal(number)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, unless the process has ended."""

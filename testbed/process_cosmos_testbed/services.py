@@ -123,8 +123,11 @@ class CloudProcess(ManagedProcess):
         """Start the endpoint's own command that prints its ledger; return its process."""
         words = ("ledger", "--json", "--follow", "--data", self.data)
         await self._follower.launch(CLOUD_COMMAND, *words, output=self.arrivals)
-        self._follower.may_end = False
+        await self._follower.until_ready(self._is_followed, "its output")
         return self._follower
+
+    async def _is_followed(self) -> bool:
+        return self.arrivals.exists()
 
     async def run_command(self, *words: str) -> str:
         """Run a command of the endpoint; return what it prints."""

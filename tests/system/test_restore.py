@@ -67,7 +67,7 @@ async def test_a_site_restored_on_an_empty_machine_loses_and_repeats_nothing(
         expected.effects["neighbour called"] = 1
         await close(fixtures, boiler, still_open=0)
         result = await restorable.until_arrived()
-        unavoidable = [f"heard more than once that {alert} was closed" for alert in unknown]
+        unavoidable = [f"received more than one closing of {alert}" for alert in unknown]
         # Phones that were notified after the backup of Home Assistant are notified again: the backup does not know it.
         unavoidable += [f"was notified again for {alert}/" for alert in in_flight]
         complaints = [each for each in result.complaints if not any(words in each for words in unavoidable)]

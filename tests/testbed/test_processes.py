@@ -139,6 +139,15 @@ async def test_a_watched_process_that_ends_by_itself_ends_the_work_with_the_end_
             await background.beside(asyncio.sleep(60))
 
 
+async def test_a_process_that_is_just_being_created_is_killed(tmp_path: Path) -> None:
+    process = ManagedProcess("sleeper", tmp_path)
+    launching = asyncio.create_task(process.launch(*PYTHON, "import time; time.sleep(60)"))
+    await asyncio.sleep(0)
+    assert await process.kill() == -signal.SIGKILL
+    await launching
+    assert not process.running
+
+
 async def test_a_watched_process_may_be_killed(tmp_path: Path) -> None:
     process = ManagedProcess("broker", tmp_path)
     await process.launch(*PYTHON, "import time; time.sleep(60)")

@@ -22,6 +22,7 @@ async def failing_disk(site: Site, scale: Scale) -> None:
 async def _fail(site: Site, fault: DiskFault, after: int) -> None:
     before = await _failures(site)
     burst = site.home_assistant.new_alert()
+    site.gateway.may_end = True
     await site.gateway.command_machine("disk", "fail", fault, after, 1)
     site.prove(f"{fault} failed", await _until_failed(site, before, lambda: site.home_assistant.raise_alert(burst)))
     await site.revive()
@@ -41,6 +42,7 @@ async def read_only(site: Site, scale: Scale) -> None:
 
 async def _out_of_order(site: Site, fault: DiskFault, seconds: float) -> None:
     before = await _failures(site)
+    site.gateway.may_end = True
     await site.gateway.command_machine("disk", "fail", fault, 0, -1)
     await asyncio.sleep(seconds)
     site.prove(f"writes failed: {fault}", await _until_failed(site, before))

@@ -233,14 +233,17 @@ class Site(Testbed[ControlledGateway]):
         ``skip``: seconds that are skipped repeatedly meanwhile, to end backoffs.
         """
         sent = set[Item]()
-        async with asyncio.timeout(_HEARD_SECONDS):
-            for number in count(1):
-                sent.update(await sensor.greet())
-                await asyncio.sleep(0.05)
-                if len({item.priority for item in sent & self.ledger.there[WEBHOOK]}) == _KINDS_OF_GREETING:
-                    return
-                if skip and number % _TRIES_BETWEEN_SKIPS == 0:
-                    await self.skip(skip)
+        try:
+            async with asyncio.timeout(_HEARD_SECONDS):
+                for number in count(1):
+                    sent.update(await sensor.greet())
+                    await asyncio.sleep(0.05)
+                    if len({item.priority for item in sent & self.ledger.there[WEBHOOK]}) == _KINDS_OF_GREETING:
+                        return
+                    if skip and number % _TRIES_BETWEEN_SKIPS == 0:
+                        await self.skip(skip)
+        except TimeoutError as error:
+            raise TimeoutError(f"no greeting of {sensor.name} at {WEBHOOK} in {_HEARD_SECONDS:.0f} s") from error
 
     # The end of a fault
 
@@ -332,6 +335,7 @@ class Site(Testbed[ControlledGateway]):
     def begin(self, seed: str) -> None:
         """Begin the next fault with an empty ledger, and random choices that depend on ``seed`` alone."""
         self.random.seed(seed)
+        self.gateway.may_end = False
         for proxy in self.proxies:
             proxy.seed(seed)
         self.ledger.start_next_round()

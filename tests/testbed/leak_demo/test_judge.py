@@ -22,7 +22,7 @@ SENSOR, VALVE = "sensor", "valve"
 WET = (SENSOR, "wet")
 
 
-def told(alert: str) -> list[Record]:
+def notified_of(alert: str) -> list[Record]:
     """Return what a kept promise about one alert looks like to the judge."""
     return [
         AlertOpened(alert=alert),
@@ -48,7 +48,7 @@ def reported(destination: str, number: int, value: Scalar) -> EventArrival:
 
 
 def leak(alert: str) -> list[Record]:
-    return [Leak(sensor=SENSOR), ValveCommand(valve=VALVE, closes=True), *told(alert)]
+    return [Leak(sensor=SENSOR), ValveCommand(valve=VALVE, closes=True), *notified_of(alert)]
 
 
 def verdict(
@@ -80,7 +80,7 @@ def test_kept_promises_are_judged_clean() -> None:
 
 
 def test_a_leak_that_closes_no_valve_is_lost() -> None:
-    assert figures(verdict(Leak(sensor=SENSOR), *told("E1"))) == (1, 0, 0)
+    assert figures(verdict(Leak(sensor=SENSOR), *notified_of("E1"))) == (1, 0, 0)
 
 
 def test_a_leak_that_closes_the_valve_twice_is_a_duplicate_effect() -> None:
@@ -111,8 +111,8 @@ def test_a_leak_without_an_alert_of_its_own_is_lost() -> None:
 
 
 def test_an_alert_that_nobody_expected_is_a_duplicate() -> None:
-    assert figures(verdict(*leak("E1"), *told("E2"))) == (0, 1, 0)
-    assert figures(verdict(*leak("E1"), *told("E2"), other_alerts=1)) == (0, 0, 0)
+    assert figures(verdict(*leak("E1"), *notified_of("E2"))) == (0, 1, 0)
+    assert figures(verdict(*leak("E1"), *notified_of("E2"), other_alerts=1)) == (0, 0, 0)
 
 
 def test_a_phone_that_never_rings_is_lost() -> None:

@@ -96,7 +96,7 @@ def judge(records: Sequence[Record], expected: Expected) -> DemoJudgement:
 
 def _judge_valves(records: Iterable[Record], expected: Expected, judgement: DemoJudgement) -> None:
     """Each leak closes its valve once, before the next leak of the same sensor."""
-    waiting: dict[str, list[float]] = {}  # by valve: when it was told to close since its last leak
+    waiting: dict[str, list[float]] = {}  # by valve: when it was commanded to close since its last leak
     for record in records:
         match record:
             case Leak(sensor=sensor) if sensor in expected.guards:
@@ -287,12 +287,12 @@ def _judge_histories(
             histories.setdefault(arrival.subject, {}).setdefault(arrival.id, arrival)
     for alert, history in histories.items():
         closings = sum(each.type in CLOSING for each in history.values())
-        judgement.repeat(closings - 1, f"{destination} heard more than once that {alert} was closed")
+        judgement.repeat(closings - 1, f"{destination} received more than one closing of {alert}")
         opening = next((each.id for each in history.values() if each.type == OPENED), "")
         judgement.disorder(
             sum(id_ < opening for id_ in history), f"{destination}: the opening of {alert} has a later id than others"
         )
     for alert, calls in expected.calls.items():
-        heard = max((each.count or 0 for each in histories.get(alert, {}).values()), default=0)
-        judgement.lose(calls - heard, f"{destination} received {heard} calls of {alert}, not {calls}")
-        judgement.repeat(heard - calls, f"{destination} received {heard} calls of {alert}, not {calls}")
+        received = max((each.count or 0 for each in histories.get(alert, {}).values()), default=0)
+        judgement.lose(calls - received, f"{destination} received {received} calls of {alert}, not {calls}")
+        judgement.repeat(received - calls, f"{destination} received {received} calls of {alert}, not {calls}")
