@@ -1,8 +1,8 @@
 """Fix flows of the repair issues."""
 
-from typing import Any
+from typing import override
 
-from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
+from homeassistant.components.repairs import ConfirmRepairFlow, RepairsFlow, RepairsFlowResult
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant
 
@@ -34,7 +34,7 @@ async def async_create_fix_flow(
     return RejectedEventsFlow(entry)
 
 
-class AcknowledgeOccurrenceFlow(RepairsFlow):
+class AcknowledgeOccurrenceFlow(ConfirmRepairFlow):
     """Reports an occurrence; the issue is removed once it was read, until it occurs again."""
 
     def __init__(self, entry: CosmosConfigEntry | None, issue: Issue) -> None:
@@ -44,11 +44,8 @@ class AcknowledgeOccurrenceFlow(RepairsFlow):
         self._occurrence = OCCURRENCES[issue]
         self._mark = ""
 
-    async def async_step_init(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Show the confirmation form."""
-        return await self.async_step_confirm()
-
-    async def async_step_confirm(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
+    @override
+    async def async_step_confirm(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
         """Show the occurrence; on submit, store the mark that was shown, not one that is newer."""
         status = _status(self._entry)
         if self._entry is None or status is None:
