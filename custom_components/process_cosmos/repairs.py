@@ -1,8 +1,8 @@
 """Fix flows of the repair issues."""
 
-from typing import Any
+from typing import override
 
-from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
+from homeassistant.components.repairs import ConfirmRepairFlow, RepairsFlow, RepairsFlowResult
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant
 
@@ -11,7 +11,7 @@ from .data import CosmosConfigEntry
 from .flows.other_gateway import OtherGatewayFlow
 from .flows.rejected_events import RejectedEventsFlow
 from .issues.site_issues import Issue
-from .issues.status_issues import OCCURRENCES, Occurrence, note_read
+from .issues.status_issues import OCCURRENCES, note_read
 from .workflows.workflow_update import WORKFLOW_BEHIND, WorkflowUpdateFlow
 
 
@@ -29,31 +29,29 @@ async def async_create_fix_flow(
     if issue == Issue.OTHER_GATEWAY:
         return OtherGatewayFlow(entry)
     if issue in OCCURRENCES:
-        return AcknowledgeOccurrenceFlow(entry, OCCURRENCES[Issue(issue)])
+        return AcknowledgeOccurrenceFlow(entry, Issue(issue))
     # Only fixable issues have a flow, and this is the only one left of them.
     return RejectedEventsFlow(entry)
 
 
-class AcknowledgeOccurrenceFlow(RepairsFlow):
+class AcknowledgeOccurrenceFlow(ConfirmRepairFlow):
     """Reports an occurrence; the issue is removed once it was read, until it occurs again."""
 
-    def __init__(self, entry: CosmosConfigEntry | None, occurrence: Occurrence) -> None:
-        """Report ``occurrence`` at the site ``entry``; None: the site was removed."""
+    def __init__(self, entry: CosmosConfigEntry | None, issue: Issue) -> None:
+        """Report the occurrence of ``issue`` at the site ``entry``; None: the site was removed."""
         self._entry = entry
-        self._occurrence = occurrence
+        self._issue = issue
+        self._occurrence = OCCURRENCES[issue]
         self._mark = ""
 
-    async def async_step_init(self, _: dict[str, Any] | None = None) -> RepairsFlowResult:
-        """Show the confirmation form."""
-        return await self.async_step_confirm()
-
-    async def async_step_confirm(self, user_input: dict[str, Any] | None = None) -> RepairsFlowResult:
+    @override
+    async def async_step_confirm(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
         """Show the occurrence; on submit, store the mark that was shown, not one that is newer."""
         status = _status(self._entry)
         if self._entry is None or status is None:
             return self.async_abort(reason="gateway_away")
         if user_input is not None:
-            note_read(self.hass, self._entry, self._occurrence.issue, self._mark)
+            note_read(self.hass, self._entry, self._issue, self._mark)
             return self.async_create_entry(data={})
         self._mark = self._occurrence.mark_fn(status)
         if not self._mark:  # a new store, or a restart, no longer reports it

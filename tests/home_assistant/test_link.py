@@ -33,8 +33,7 @@ from custom_components.process_cosmos.contract.messages import FromHomeAssistant
 from custom_components.process_cosmos.contract.session import Heartbeat, HomeAssistantHello, Refused, Stopping
 from custom_components.process_cosmos.gateway import connection as connection_module
 from custom_components.process_cosmos.gateway.backoff import FIRST_DELAY, MAX_DELAY, next_delay
-from custom_components.process_cosmos.gateway.deduplication import KEEP_FOR, MAX_KEYS, RecentEvents
-from custom_components.process_cosmos.gateway.devices import DeviceStates
+from custom_components.process_cosmos.gateway.devices import KEEP_FOR, MAX_KEYS, DeviceStates, RecentEvents
 from tests.support.waiting import until
 
 from .conftest import set_up

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import EVENT_HOMEASSISTANT_STOP
-from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
+from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.exceptions import ConfigEntryError, ConfigEntryNotReady
 from homeassistant.helpers.dispatcher import async_dispatcher_send
 from homeassistant.helpers.event import async_track_time_interval
@@ -155,8 +155,8 @@ class Alerts:
         await self._async_compact()
         self._answer_runner.resume()
         self._cancels = [
-            async_at_started(self._hass, self._start_notifying),
-            self._hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, self._stop_notifying),
+            async_at_started(self._hass, self._scheduler.start),
+            self._hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, self._scheduler.stop),
             async_track_time_interval(self._hass, self._async_compact, COMPACT_EVERY, cancel_on_shutdown=True),
         ]
 
@@ -348,14 +348,6 @@ class Alerts:
             self.sender.show_in_home_assistant(message, tag)
         results = await self.sender.async_send_message(people, message, tag)
         return not people or any(result.handed_over for result in results.values())
-
-    @callback
-    def _start_notifying(self, _hass: HomeAssistant) -> None:
-        self._scheduler.start()
-
-    @callback
-    def _stop_notifying(self, _event: Event) -> None:
-        self._scheduler.stop()
 
     async def async_begin_backup(self) -> None:
         """Block compaction until ``end_backup``, and flush all records to disk if possible."""

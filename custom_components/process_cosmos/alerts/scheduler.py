@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
@@ -68,14 +67,14 @@ class Scheduler:
         self._started = False
 
     @callback
-    def start(self) -> None:
+    def start(self, _: object = None) -> None:
         """Begin to send notifications. Before Home Assistant has started, notify actions may still be missing."""
         self._started = True
         self._recipient_issues.start()
         self.process_all()
 
     @callback
-    def stop(self) -> None:
+    def stop(self, _: object = None) -> None:
         """Cancel all timers and start no further notification; notifications being sent are not interrupted."""
         self._started = False
         self._recipient_issues.stop()
@@ -130,7 +129,7 @@ class Scheduler:
             )
         if table.next_check_at:
             self._timers[alert.id] = async_call_later(
-                self._hass, table.next_check_at - now, partial(self._process_when_due, alert_id)
+                self._hass, table.next_check_at - now, callback(lambda _now: self.process(alert_id))
             )
         if alert.state is AlertState.OPEN and now >= alert.notify_at:
             self._show_if_no_recipient_is_left(alert)
@@ -158,10 +157,6 @@ class Scheduler:
             self._results.pop(alert_id, None)
         self._shown_revisions.pop(alert_id, None)
         return None
-
-    @callback
-    def _process_when_due(self, alert_id: Ulid, _now: datetime) -> None:
-        self.process(alert_id)
 
     def _timetable(self, alert: Alert, outcomes: NotificationOutcomes) -> Timetable:
         return timetable(self._policy, alert, outcomes, self._journal.now(), self._gateway.away_since)

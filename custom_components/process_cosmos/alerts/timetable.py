@@ -118,7 +118,7 @@ def timetable(
     """
     if not alert.alive or now >= alert.until:
         return Timetable(notifications=(), requests=(), next_check_at=None)
-    starts = _level_starts(policy, alert, outcomes, _missed_so_far(outcomes, gateway_away_since))
+    starts = _level_starts(policy, alert, outcomes, _misses_so_far(outcomes, gateway_away_since))
     notifications: list[NotificationKey] = []
     checks = [alert.until, alert.notify_at]
     for index, level in enumerate(policy.levels):
@@ -153,12 +153,12 @@ def _key(alert: Alert, level: int, number: int, recipient: str) -> NotificationK
     return NotificationKey(alert=alert.id, revision=alert.revision, level=level, round=number, recipient=recipient)
 
 
-type _MissedSince = Callable[[int, Level, datetime], datetime | None]
-"""(index, level, its start) → since when no recipient of the level was reached; None if one was, or may be."""
+type _MissesFn = Callable[[int, Level], Sequence[datetime | None]]
+"""(index, level) → since when each recipient of the level was not reached; None for one that was, or may be."""
 
 
 def _level_starts(
-    policy: Policy, alert: Alert, outcomes: NotificationOutcomes, missed: _MissedSince
+    policy: Policy, alert: Alert, outcomes: NotificationOutcomes, misses_fn: _MissesFn
 ) -> Sequence[datetime]:
     """Return when each level starts.
 
@@ -177,37 +177,28 @@ def _level_starts(
             bounds.append(outcomes.first_notification[index])
         earliest = min(bounds)
         starts.append(earliest)
-        all_missed_at = missed(index, level, earliest)
+        moments = misses_fn(index, level)
+        known = [moment for moment in moments if moment is not None]
+        # A level without recipients counts as missed at its start, so that the next one does not wait for it.
+        all_missed_at = max(known, default=earliest) if len(known) == len(moments) else None
     return starts
 
 
-def _missed_so_far(outcomes: NotificationOutcomes, gateway_away_since: datetime | None) -> _MissedSince:
-    def missed(index: int, level: Level, start: datetime) -> datetime | None:
+def _misses_so_far(outcomes: NotificationOutcomes, gateway_away_since: datetime | None) -> _MissesFn:
+    def misses(index: int, level: Level) -> Sequence[datetime | None]:
         moments = [outcomes.failed.get((index, person)) for person in level.people]
         for destination in level.destinations:
             attempts = outcomes.attempts.get((index, destination))
             reached = attempts is not None and attempts.reached
             moments.append(outcomes.failed.get((index, destination)) or (None if reached else gateway_away_since))
-        return _latest_if_all_missed(moments, start)
+        return moments
 
-    return missed
+    return misses
 
 
-def _missed_while_home_assistant_is_away(outcomes: NotificationOutcomes) -> _MissedSince:
+def _misses_while_home_assistant_is_away(outcomes: NotificationOutcomes) -> _MissesFn:
     """Count all people as not reached, and destinations as reached unless a failure is known."""
-
-    def missed(index: int, level: Level, start: datetime) -> datetime | None:
-        return _latest_if_all_missed(
-            [outcomes.failed.get((index, destination)) for destination in level.destinations], start
-        )
-
-    return missed
-
-
-def _latest_if_all_missed(moments: Sequence[datetime | None], start: datetime) -> datetime | None:
-    # A level without recipients counts as missed at its start, so that the next one does not wait for it.
-    known = [moment for moment in moments if moment is not None]
-    return max(known, default=start) if len(known) == len(moments) else None
+    return lambda index, level: [outcomes.failed.get((index, destination)) for destination in level.destinations]
 
 
 def _next_round(
@@ -230,7 +221,7 @@ def _next_round(
 def _requests(
     policy: Policy, alert: Alert, outcomes: NotificationOutcomes, now: datetime, starts: Sequence[datetime]
 ) -> PlannedRequests:
-    away = _level_starts(policy, alert, outcomes, _missed_while_home_assistant_is_away(outcomes))
+    away = _level_starts(policy, alert, outcomes, _misses_while_home_assistant_is_away(outcomes))
     requests: list[PlannedRequest] = []
     for index, level in enumerate(policy.levels):
         due = max(alert.notify_at, starts[index])

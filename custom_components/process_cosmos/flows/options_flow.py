@@ -7,7 +7,6 @@ from homeassistant.config_entries import ConfigEntryState, ConfigFlowResult, Opt
 from homeassistant.core import callback
 from homeassistant.exceptions import HomeAssistantError
 
-from custom_components.process_cosmos.alerts.engine import Alerts
 from custom_components.process_cosmos.alerts.recipient_selection import current_selection, phone_notify_entities
 from custom_components.process_cosmos.alerts.recipients import as_options
 from custom_components.process_cosmos.alerts.test_notification import async_test_notification, results_shown
@@ -130,7 +129,8 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
             except HomeAssistantError as error:
                 errors["base"] = error.translation_key or "unknown"
             else:
-                if not self._alerts.nobody_left:
+                entry: CosmosConfigEntry = self.config_entry
+                if not entry.runtime_data.alerts.nobody_left:
                     self._results = results_shown(self.hass, self.config_entry, results)
                     return await self.async_step_test_notification_result()
                 errors["base"] = "nobody_left"
@@ -211,11 +211,6 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
 
     def _save_options(self, changed: dict[str, Any]) -> ConfigFlowResult:
         return self.async_create_entry(data={**self.config_entry.options, **changed})
-
-    @property
-    def _alerts(self) -> Alerts:
-        entry: CosmosConfigEntry = self.config_entry
-        return entry.runtime_data.alerts
 
     @property
     def _coordinator(self) -> CosmosCoordinator | None:

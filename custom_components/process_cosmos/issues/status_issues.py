@@ -29,7 +29,6 @@ class Occurrence:
     the text of the dialog.
     """
 
-    issue: Issue
     mark_fn: Callable[[Status], str]
     placeholders_fn: Callable[[Status], Placeholders]
 
@@ -109,38 +108,30 @@ def _recovery_placeholders(status: Status) -> Placeholders:
 
 
 OCCURRENCES: Mapping[Issue, Occurrence] = {
-    each.issue: each
-    for each in (
-        Occurrence(
-            issue=Issue.STORE_RECOVERED,
-            mark_fn=lambda status: _recovery_mark(status, lost_unknown=False),
-            placeholders_fn=_recovery_placeholders,
-        ),
-        Occurrence(
-            issue=Issue.STORE_LOST,
-            mark_fn=lambda status: _recovery_mark(status, lost_unknown=True),
-            placeholders_fn=_recovery_placeholders,
-        ),
-        Occurrence(
-            # Drops are counted since the store was created, so this mark changes only with a new loss or a new store.
-            issue=Issue.EVENTS_DROPPED,
-            mark_fn=lambda status: _count(_lost(status, Priority.URGENT, Priority.CHANGE)),
-            placeholders_fn=lambda status: {
-                "urgent": str(_lost(status, Priority.URGENT)),
-                "changes": str(_lost(status, Priority.CHANGE)),
-            },
-        ),
-        Occurrence(
-            issue=Issue.READINGS_DROPPED,
-            mark_fn=_lost_readings_mark,
-            placeholders_fn=lambda status: {"count": str(_lost(status, Priority.READING))},
-        ),
-        Occurrence(
-            issue=Issue.BROKER_DROPS,
-            mark_fn=lambda status: _count(status.broker_dropped),
-            placeholders_fn=lambda status: {"count": str(status.broker_dropped)},
-        ),
-    )
+    Issue.STORE_RECOVERED: Occurrence(
+        mark_fn=lambda status: _recovery_mark(status, lost_unknown=False),
+        placeholders_fn=_recovery_placeholders,
+    ),
+    Issue.STORE_LOST: Occurrence(
+        mark_fn=lambda status: _recovery_mark(status, lost_unknown=True),
+        placeholders_fn=_recovery_placeholders,
+    ),
+    # Drops are counted since the store was created, so this mark changes only with a new loss or a new store.
+    Issue.EVENTS_DROPPED: Occurrence(
+        mark_fn=lambda status: _count(_lost(status, Priority.URGENT, Priority.CHANGE)),
+        placeholders_fn=lambda status: {
+            "urgent": str(_lost(status, Priority.URGENT)),
+            "changes": str(_lost(status, Priority.CHANGE)),
+        },
+    ),
+    Issue.READINGS_DROPPED: Occurrence(
+        mark_fn=_lost_readings_mark,
+        placeholders_fn=lambda status: {"count": str(_lost(status, Priority.READING))},
+    ),
+    Issue.BROKER_DROPS: Occurrence(
+        mark_fn=lambda status: _count(status.broker_dropped),
+        placeholders_fn=lambda status: {"count": str(status.broker_dropped)},
+    ),
 }
 
 
@@ -149,11 +140,11 @@ def show_status(hass: HomeAssistant, entry: ConfigEntry, status: Status) -> None
     # Each status is complete, so whatever it does not call for is over.
     for issue, placeholders_fn in _CONDITIONS.items():
         show_issue(hass, entry, issue, placeholders_fn(status))
-    for occurrence in OCCURRENCES.values():
+    for issue, occurrence in OCCURRENCES.items():
         # An older mark that was read does not count: what happened since has not been read.
-        is_over = occurrence.mark_fn(status) in ("", _read(entry).get(occurrence.issue))
+        is_over = occurrence.mark_fn(status) in ("", _read(entry).get(issue))
         # Without numbers, which would rewrite the issue every second.
-        show_issue(hass, entry, occurrence.issue, None if is_over else {})
+        show_issue(hass, entry, issue, None if is_over else {})
 
 
 def note_read(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, mark: str) -> None:
