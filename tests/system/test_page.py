@@ -11,7 +11,7 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, Page, async_playwright
 
-from process_cosmos_gateway.api.local_programs.tokens import is_known
+from process_cosmos_gateway.api.local_programs.tokens import read_tokens
 from process_cosmos_gateway.api.session import Limits
 from process_cosmos_gateway.contract.destinations import LinkState, Priority, StorageState, Waiting
 from process_cosmos_gateway.contract.pairing import parse_pairing_line
@@ -126,11 +126,11 @@ async def test_programs_get_their_tokens_on_the_page(tmp_path: Path, unused_tcp_
                 await page.get_by_label("Name of the program").fill(name)
                 await page.get_by_role("button", name="Make a token").click()
                 token = await page.locator("code").inner_text()
-                assert is_known(tmp_path, token)
+                assert read_tokens(tmp_path).is_known(token)
                 await page.get_by_role("link", name="All tokens").click()
                 await page.get_by_role("button", name=f"Revoke {name}").wait_for()
                 assert await page.evaluate("document.documentElement.scrollWidth") <= width
         async with somebody_looks(browser, f"{url}programs", "light", 360, "revoked") as page:
             await page.get_by_role("button", name=f"Revoke {name}").click()
             await page.get_by_role("button", name=f"Revoke {name}").wait_for(state="detached")
-            assert not is_known(tmp_path, token)
+            assert not read_tokens(tmp_path).is_known(token)

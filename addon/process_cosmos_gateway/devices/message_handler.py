@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -57,36 +57,25 @@ class MessageChanges:
     is_reading: bool = False
 
 
+@dataclass(kw_only=True, eq=False)
 class MessageHandler:
-    """Dispatcher of messages by topic. Invalid ones are counted, logged without their content, and ignored."""
+    """Dispatcher of messages by topic. Invalid ones are counted, logged without their content, and ignored.
 
-    def __init__(
-        self,
-        *,
-        device_table: DeviceTable,
-        descriptions: DescriptionIntake,
-        rate_limiter: RateLimiter,
-        outbox: Outbox,
-        writes: PropertyWrites,
-        clock: Clock,
-        ulid_fn: Callable[[], Ulid],
-        forwarding: Forwarding,
-        counts: Counter[str],
-        notify: Callable[[DeviceChange], None],
-    ) -> None:
-        """Use these components; ``notify`` gets every change, before it is stored."""
-        self._device_table = device_table
-        self._descriptions = descriptions
-        self._rate_limiter = rate_limiter
-        self._outbox = outbox
-        self._forwarding = forwarding
-        self._writes = writes
-        self._clock = clock
-        self._ulid_fn = ulid_fn
-        self._counts = counts
-        self._notify = notify
-        self._logged_topics: dict[str, None] = {}
-        self._last_received = 0.0
+    ``notify`` gets every change, before it is stored.
+    """
+
+    device_table: DeviceTable
+    descriptions: DescriptionIntake
+    rate_limiter: RateLimiter
+    outbox: Outbox
+    writes: PropertyWrites
+    clock: Clock
+    ulid_fn: Callable[[], Ulid]
+    forwarding: Forwarding
+    counts: Counter[str]
+    notify: Callable[[DeviceChange], None]
+    _logged_topics: dict[str, None] = field(init=False, default_factory=dict)
+    _last_received: float = field(init=False, default=0.0)
 
     def handle(self, inbound: InboundMessage) -> MessageChanges:
         """Notify Home Assistant of a message's changes, and return those to store."""
@@ -96,21 +85,21 @@ class MessageHandler:
             self.log_ignored("?", "the topic is not valid UTF-8")
             return MessageChanges()
         if message.oversized:
-            self._counts["oversized"] += 1
+            self.counts["oversized"] += 1
             self.log_ignored(topic, f"oversized: the message has {message.oversized} bytes")
             return MessageChanges()
-        route = self._device_table.routes.get(topic)
+        route = self.device_table.routes.get(topic)
         try:
             if route is None:
-                return MessageChanges(self._descriptions.handle_message(topic, message.payload))
+                return MessageChanges(self.descriptions.handle_message(topic, message.payload))
             if not self._is_within_rate(route, inbound):
                 return MessageChanges()
             result = self._handle_device_message(route, inbound)
         except DescriptionError as error:
-            self._counts[error.code] += 1
+            self.counts[error.code] += 1
             self.log_ignored(topic, f"{error.code}: {error}")
         except GarbageError as error:
-            self._counts["garbage"] += 1
+            self.counts["garbage"] += 1
             self.log_ignored(topic, f"garbage: {error}")
         else:
             self._logged_topics.pop(topic[:_MAX_TOPIC_CHARACTERS], None)
@@ -133,7 +122,7 @@ class MessageHandler:
 
     def _is_within_rate(self, route: Route, inbound: InboundMessage) -> bool:
         is_state = route.role is not Role.EVENT
-        return self._rate_limiter.allows(
+        return self.rate_limiter.allows(
             route.device,
             inbound,
             may_be_urgent=route.role is not Role.PROPERTY or route.is_boolean,
@@ -143,7 +132,7 @@ class MessageHandler:
     # Values, device events, availability
 
     def _handle_device_message(self, route: Route, inbound: InboundMessage) -> MessageChanges:
-        twin = self._device_table.twins[route.device]
+        twin = self.device_table.twins[route.device]
         match route.role:
             case Role.PROPERTY:
                 return self._handle_value(twin, route.name, inbound)
@@ -159,20 +148,20 @@ class MessageHandler:
         described = next(each for each in twin.thing.device.properties if each.name == name)
         received_at = self._receipt_time()
         parsed = parse_readings(described.kind, message.payload, received_at)
-        self._rate_limiter.charge(twin.id, len(parsed))
+        self.rate_limiter.charge(twin.id, len(parsed))
         if name in twin.thing.inverted:
             parsed = inverted(parsed)
-        self._counts["clock_skewed"] += sum(reading.time > received_at + _MAX_CLOCK_AHEAD for reading in parsed)
+        self.counts["clock_skewed"] += sum(reading.time > received_at + _MAX_CLOCK_AHEAD for reading in parsed)
         before = twin.latest.get(name)
         after = newest_reading(before, parsed, received_at)
         changes: list[Change] = []
         if before is None or after != before:
-            self._device_table.twins[twin.id] = with_reading(twin, name, after)
+            self.device_table.twins[twin.id] = with_reading(twin, name, after)
             changes.append(partial(repository.store_value, device=twin.id, name=name, reading=after))
         # Home Assistant does not wait for the disk. If the gateway is killed before the commit, the broker sends the
         # message again, and the key is the same then.
         if before is None or after.value != before.value:
-            self._notify(
+            self.notify(
                 ValueChanged(
                     sequence=0,
                     device=twin.id,
@@ -189,7 +178,7 @@ class MessageHandler:
         if not message.retained:
             changes.append(self._store_readings(twin, described, parsed, received_at))
         # A reading from a backlog does not tell the current state, so only the newest one can confirm a write.
-        confirmed = self._writes.note_reported(twin.id, name, after.value) if after is not before else None
+        confirmed = self.writes.note_reported(twin.id, name, after.value) if after is not before else None
         if confirmed:
             changes.append(confirmed)
         # Only readings may be acknowledged before their commit. The loss of a confirmation would repeat the command.
@@ -200,7 +189,7 @@ class MessageHandler:
         message = inbound.message
         value = event_value(parse_json(message.payload)) if message.payload else None
         received_at = self._receipt_time()
-        self._notify(
+        self.notify(
             EventHappened(
                 sequence=0,
                 device=twin.id,
@@ -213,7 +202,7 @@ class MessageHandler:
             )
         )
         event = self._event(DEVICE_EVENT, twin, inbound, received_at, {"event": name, "value": value})
-        return [partial(self._outbox.add, event=event)]
+        return [partial(self.outbox.add, event=event)]
 
     def _handle_availability(self, twin: Twin, inbound: InboundMessage) -> list[Change]:
         payload = inbound.message.payload
@@ -224,8 +213,8 @@ class MessageHandler:
             raise GarbageError("the availability is neither online nor offline")
         if online is twin.online:
             return []
-        self._device_table.twins[twin.id] = Twin(thing=twin.thing, online=online, latest=twin.latest)
-        self._notify(AvailabilityChanged(sequence=0, device=twin.id, online=online))
+        self.device_table.twins[twin.id] = Twin(thing=twin.thing, online=online, latest=twin.latest)
+        self.notify(AvailabilityChanged(sequence=0, device=twin.id, online=online))
         changes: list[Change] = [partial(repository.store_availability, device=twin.id, online=online)]
         if twin.online is not None or not online:
             changes.append(self._changed_event(twin, inbound, self._receipt_time(), {"online": online}))
@@ -234,12 +223,12 @@ class MessageHandler:
     # Events and readings for destinations
 
     def _changed_event(self, twin: Twin, inbound: InboundMessage, received_at: float, data: dict[str, Any]) -> Change:
-        return partial(self._outbox.add, event=self._event(DEVICE_CHANGED, twin, inbound, received_at, data))
+        return partial(self.outbox.add, event=self._event(DEVICE_CHANGED, twin, inbound, received_at, data))
 
     def _event(self, kind: str, twin: Twin, inbound: InboundMessage, received_at: float, data: dict[str, Any]) -> Event:
         doubt = {"possible_repeat": True} if inbound.possible_repeat else {}
         return Event(
-            id=self._ulid_fn(),
+            id=self.ulid_fn(),
             type=kind,
             kind=EventKind.DEVICE,
             priority=Priority.CHANGE,
@@ -261,16 +250,16 @@ class MessageHandler:
             fresh = readings.store_readings(transaction, twin.id, described.name, new_readings, received_at)
             too_old = sum(each.time < old for each in fresh)
             if too_old:
-                transaction.after_commit(lambda: self._counts.update(too_old=too_old))
+                transaction.after_commit(lambda: self.counts.update(too_old=too_old))
             if fresh and described.kind is PropertyKind.NUMBER:
                 points = [Point(each.time, float(each.value)) for each in fresh]
-                self._forwarding.add(transaction, series, points, received_at)
+                self.forwarding.add(transaction, series, points, received_at)
 
         return change
 
     def _receipt_time(self) -> float:
         """Return the time of receipt, never the same twice, so that two readings stay distinct."""
-        self._last_received = max(self._clock.now().timestamp(), self._last_received + 1e-6)
+        self._last_received = max(self.clock.now().timestamp(), self._last_received + 1e-6)
         return self._last_received
 
 

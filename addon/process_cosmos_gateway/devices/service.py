@@ -186,8 +186,8 @@ class Devices:
         if not self._session.name:
             await self.load()
         connector = self._connector = BrokerConnector(
-            self._broker,
-            f"process-cosmos-{self._store.site}",
+            broker=self._broker,
+            client_id=f"process-cosmos-{self._store.site}",
             on_message=self._on_message,
             on_open=self._on_open,
             on_ended=self._received.end_connection,

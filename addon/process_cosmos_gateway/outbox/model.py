@@ -51,7 +51,7 @@ class OutgoingReading:
     property: str
     unit: str | None
     time: float
-    value: float | bool | str
+    value: float
 
 
 class DropReason(StrEnum):

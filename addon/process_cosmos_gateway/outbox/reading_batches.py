@@ -77,18 +77,13 @@ def _series_number(transaction: Transaction, series: _Series) -> int:
 
 def _row(reading: OutgoingReading, number: int, now: float) -> Row:
     # SQLite stores -0.0 as 0.0 in the REAL column of the time, but not in the ANY column of the value.
-    time, value = float(reading.time) + 0.0, _stored_value(reading)
+    time, value = float(reading.time) + 0.0, float(reading.value)
     return number, time, value, now, _checksum(*_series_key(reading), time, value, now)
 
 
 def _checksum(*fields: object) -> int:
     """Return a CRC-32 over the fields, also if a flipped bit changed the type of one."""
     return zlib.crc32(orjson.dumps(fields, default=repr))
-
-
-def _stored_value(reading: OutgoingReading) -> float | str:
-    value = reading.value
-    return orjson.dumps(value).decode() if isinstance(value, bool | str) else float(value)
 
 
 def _drop_oldest_readings(transaction: Transaction, destination: str, marks: Watermarks, reason: DropReason) -> None:
@@ -256,14 +251,8 @@ def read_batch(transaction: Transaction, destination: str, site: Ulid) -> NextBa
     )
 
 
-def _record(device: str, name: str, unit: str, time: float, value: float | str) -> Mapping[str, Any]:
-    record: dict[str, Any] = {"n": join_names(device, name), "t": time}
-    if unit:
-        record["u"] = unit
-    if isinstance(value, float):
-        return record | {"v": value}
-    decoded = orjson.loads(value)
-    return record | ({"vb": decoded} if isinstance(decoded, bool) else {"vs": decoded})
+def _record(device: str, name: str, unit: str, time: float, value: float) -> Mapping[str, Any]:
+    return {"n": join_names(device, name), "t": time, **({"u": unit} if unit else {}), "v": value}
 
 
 def settle_batch(

@@ -32,7 +32,7 @@ CREATE TABLE outbox_change (
 ) STRICT;
 CREATE INDEX outbox_change_slot ON outbox_change (slot, sequence) WHERE slot IS NOT NULL;
 
--- One reading per row; they are sent in batches. value: a number, or JSON of a string or a boolean. checksum: CRC-32 of the
+-- One reading per row; they are sent in batches. value: a number. checksum: CRC-32 of the
 -- other columns and of the series' device, property and unit.
 CREATE TABLE outbox_reading (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -14,7 +14,7 @@ import pytest
 from process_cosmos_gateway.api.ingress.html import STYLE
 from process_cosmos_gateway.api.ingress.page import INGRESS_PEER
 from process_cosmos_gateway.api.ingress.wording import reason
-from process_cosmos_gateway.api.local_programs.tokens import is_known
+from process_cosmos_gateway.api.local_programs.tokens import read_tokens
 from process_cosmos_gateway.api.session import Limits
 from process_cosmos_gateway.contract.destinations import LinkState, Priority, Recovered, StorageState, Waiting
 from process_cosmos_gateway.contract.errors import Code
@@ -239,14 +239,14 @@ async def test_tokens_of_programs_are_shown_once_and_can_be_revoked(page: PageCl
     found = re.search(r"<code>(.*)</code>", made)
     assert found
     token = unescape(found[1])
-    assert is_known(page.folder, token)
+    assert read_tokens(page.folder).is_known(token)
     assert "Programs with a token: prometheus." in await page.get()
     listed = await page.programs(200)
     assert "since" in listed
     assert token not in listed
     assert "already has a token" in await page.programs(400, make="prometheus")
     assert "No program has a token" in await page.programs(200, revoke="prometheus")
-    assert not is_known(page.folder, token)
+    assert not read_tokens(page.folder).is_known(token)
 
 
 async def test_tokens_that_cannot_be_read_are_not_shown_as_none(page: PageClient) -> None:

@@ -13,7 +13,6 @@ from process_cosmos_gateway.api.local_programs import admission
 from process_cosmos_gateway.api.local_programs.tokens import (
     Tokens,
     TokensUnreadableError,
-    is_known,
     make_token,
     programs,
     read_tokens,
@@ -111,37 +110,37 @@ def test_one_unreadable_token_does_not_lock_out_other_programs(tmp_path: Path) -
     token = make_token(tmp_path, PROGRAM, HandClock())
     make_token(tmp_path, "grafana", HandClock())
     with unreadable(tmp_path / "programs/grafana.json"):
-        assert is_known(tmp_path, token)
+        assert read_tokens(tmp_path).is_known(token)
         with pytest.raises(TokensUnreadableError):
-            is_known(tmp_path, "another")
+            read_tokens(tmp_path).is_known("another")
         with pytest.raises(TokensUnreadableError):
             programs(tmp_path)
 
 
 def test_without_a_folder_no_program_has_a_token(tmp_path: Path) -> None:
-    assert not is_known(tmp_path, "")
+    assert not read_tokens(tmp_path).is_known("")
     assert programs(tmp_path) == {}
 
 
 def test_a_token_is_valid_until_revoked_and_only_its_hash_is_stored(tmp_path: Path) -> None:
     token = make_token(tmp_path, "grafana", HandClock())
     other = make_token(tmp_path, "node-red", HandClock())
-    assert is_known(tmp_path, token)
-    assert not is_known(tmp_path, token[:-1])
-    assert not is_known(tmp_path, "")
+    assert read_tokens(tmp_path).is_known(token)
+    assert not read_tokens(tmp_path).is_known(token[:-1])
+    assert not read_tokens(tmp_path).is_known("")
     [file, _] = sorted((tmp_path / "programs").iterdir())
     assert token not in file.read_text()
     assert [stat.S_IMODE(path.stat().st_mode) for path in (file, file.parent)] == [0o600, 0o700]
     revoke_token(tmp_path, "grafana")
-    assert not is_known(tmp_path, token)
-    assert is_known(tmp_path, other)
+    assert not read_tokens(tmp_path).is_known(token)
+    assert read_tokens(tmp_path).is_known(other)
 
 
 def test_a_program_with_a_token_gets_no_second_one(tmp_path: Path) -> None:
     token = make_token(tmp_path, PROGRAM, HandClock())
     with pytest.raises(StartError, match="Revoke it first"):
         make_token(tmp_path, PROGRAM, HandClock())
-    assert is_known(tmp_path, token)
+    assert read_tokens(tmp_path).is_known(token)
 
 
 @pytest.mark.parametrize("name", ["", "Node-RED", "../home_assistant", "a" * 65, "-a", "a.b"])
@@ -159,7 +158,7 @@ def test_a_broken_token_file_is_ignored(tmp_path: Path) -> None:
     token = make_token(tmp_path, PROGRAM, HandClock())
     (tmp_path / "programs" / "broken.json").write_text("{")
     assert list(programs(tmp_path)) == [PROGRAM]
-    assert is_known(tmp_path, token)
+    assert read_tokens(tmp_path).is_known(token)
 
 
 async def run(folder: Path, *words: str) -> tuple[int | None, str]:
@@ -176,7 +175,7 @@ async def run(folder: Path, *words: str) -> tuple[int | None, str]:
 async def test_tokens_are_created_listed_and_revoked_by_commands(tmp_path: Path) -> None:
     code, token = await run(tmp_path, PROGRAM)
     assert code == 0
-    assert is_known(tmp_path / "data", token.strip())
+    assert read_tokens(tmp_path / "data").is_known(token.strip())
     code, listed = await run(tmp_path, "--list")
     assert (code, listed.split()[0]) == (0, PROGRAM)
     assert await run(tmp_path, "--revoke", PROGRAM) == (0, "")

@@ -134,7 +134,7 @@ async def test_it_accepts_every_kind_of_event(site: Site, documented: tuple[str,
         await site.outbox.accept(each)
     readings = [
         OutgoingReading(device="wot/meter", property="level", unit="l", time=1.0, value=1.5),
-        OutgoingReading(device="wot/door", property="open", unit=None, time=2.0, value=True),
+        OutgoingReading(device="wot/door", property="angle", unit=None, time=2.0, value=90),
     ]
     await site.store.write(lambda transaction: site.outbox.add_readings(transaction, readings))
     async with asyncio.timeout(20):

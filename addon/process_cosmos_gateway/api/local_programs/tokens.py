@@ -88,16 +88,11 @@ def programs(folder: Path) -> Mapping[str, Program]:
     return tokens.programs
 
 
-def is_known(folder: Path, token: str) -> bool:
-    """Return whether ``token`` belongs to a program, as ``Tokens.is_known``.
-
-    Tokens are read from disk each time, as commands in other processes change them.
-    """
-    return read_tokens(folder).is_known(token)
-
-
 def read_tokens(folder: Path) -> Tokens:
-    """Read all tokens; files with invalid content are skipped, and a missing folder means no tokens."""
+    """Read all tokens from disk, where other processes change them.
+
+    Files with invalid content are skipped, and a missing folder means no tokens.
+    """
     found: dict[str, Program] = {}
     unreadable = None
     try:

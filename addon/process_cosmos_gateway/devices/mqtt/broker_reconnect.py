@@ -5,6 +5,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 from process_cosmos_gateway.backoff import exponential_delay
 from process_cosmos_gateway.devices.options import BrokerOptions
@@ -25,38 +26,30 @@ _CONFLICT_LASTS = 300.0
 _MAX_LOGGED_REASONS = 100
 
 
+@dataclass(kw_only=True, eq=False)
 class BrokerConnector:
-    """The owner of the broker connection while ``run`` runs; ``connection`` is None while there is none."""
+    """The owner of the broker connection while ``run`` runs; ``connection`` is None while there is none.
 
-    def __init__(
-        self,
-        broker: BrokerOptions,
-        client_id: str,
-        *,
-        on_message: Callable[[Connection, Message], None],
-        on_open: Callable[[Connection], Awaitable[None]],
-        on_ended: Callable[[], None],
-        on_lost: Callable[[str], None],
-        on_stop: Callable[[], Awaitable[None]],
-    ) -> None:
-        """Use these callbacks.
+    ``on_open`` makes the subscriptions; until it returns, ``connection`` stays None. ``on_ended``: a connection has
+    ended, or an attempt that may have reached the broker. ``on_lost`` gets the reason of each end. ``on_stop``:
+    ``run`` is being cancelled; nothing more is received, and received messages can still be acknowledged.
+    """
 
-        ``on_open`` makes the subscriptions; until it returns, ``connection`` stays None. ``on_ended``: a connection has
-        ended, or an attempt that may have reached the broker. ``on_lost`` gets the reason of each end. ``on_stop``:
-        ``run`` is being cancelled; nothing more is received, and received messages can still be acknowledged.
-        """
-        self._broker = broker
-        self._client_id = client_id
-        self._on_message = on_message
-        self._on_open = on_open
-        self._on_ended = on_ended
-        self._on_lost = on_lost
-        self._on_stop = on_stop
+    broker: BrokerOptions
+    client_id: str
+    on_message: Callable[[Connection, Message], None]
+    on_open: Callable[[Connection], Awaitable[None]]
+    on_ended: Callable[[], None]
+    on_lost: Callable[[str], None]
+    on_stop: Callable[[], Awaitable[None]]
+    connection: Connection | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Begin without a connection."""
         self._takeovers: deque[float] = deque(maxlen=2)
         self._conflict_until = 0.0
         self._logged_reasons: set[str] = set()
         self._version_order = VersionOrder()
-        self.connection: Connection | None = None
 
     @property
     def identity_conflict(self) -> bool:
@@ -80,7 +73,7 @@ class BrokerConnector:
             if reason == codes.TAKEN_OVER and self.identity_conflict:
                 reason, failures = codes.IDENTITY_CONFLICT, 16
             self._log_reason(reason)
-            self._on_lost(reason)
+            self.on_lost(reason)
             jitter = random.random()  # noqa: S311 - no secret
             await asyncio.sleep(exponential_delay(failures + 1, _FIRST_DELAY, _LONGEST_DELAY, jitter))
 
@@ -102,21 +95,21 @@ class BrokerConnector:
         """Open one connection and wait for its end; return the reason."""
         try:
             connection = await Connection.open(
-                self._broker,
-                client_id=self._client_id,
-                on_message=self._on_message,
+                self.broker,
+                client_id=self.client_id,
+                on_message=self.on_message,
                 keep_session=True,
                 version_order=self._version_order,
-                on_no_answer=self._on_ended,
+                on_no_answer=self.on_ended,
             )
         except UnreachableError as error:
             # Not `on_ended`: the broker cannot have sent anything, so what it repeats later is still certain.
             return str(error)
         except MqttError as error:
-            self._on_ended()
+            self.on_ended()
             return str(error)
         try:
-            await self._on_open(connection)
+            await self.on_open(connection)
             self.connection = connection
             self._logged_reasons = {
                 reason for reason in self._logged_reasons if reason.startswith(codes.PROTOCOL_ERROR)
@@ -131,9 +124,9 @@ class BrokerConnector:
             # Acknowledge what is stored while that is possible; otherwise the broker sends it again after the restart,
             # and device events are accepted a second time.
             connection.stop_reading()
-            await self._on_stop()
+            await self.on_stop()
             raise
         finally:
             self.connection = None
             connection.close()
-            self._on_ended()
+            self.on_ended()

@@ -67,50 +67,46 @@ class _DescriptionQueue:
         return payload
 
 
+@dataclass(kw_only=True, eq=False)
 class DescriptionIntake:
-    """Handler of messages on the topics of descriptions; ``run`` handles the queued ones."""
+    """Handler of messages on the topics of descriptions; ``run`` handles the queued ones.
 
-    def __init__(
-        self,
-        *,
-        device_table: DeviceTable,
-        filters: Sequence[str],
-        counts: Counter[str],
-        new_a_minute: int,
-        notify: Callable[[DeviceChange], None],
-        update_subscriptions: Callable[[SubscriptionChange], None],
-        on_removed: Callable[[str], None],
-    ) -> None:
-        """Add devices to ``device_table``; ``filters``: the topics subscribed for descriptions."""
-        self._device_table = device_table
-        self._filters = filters
-        self._counts = counts
-        self._notify = notify
-        self._update_subscriptions = update_subscriptions
-        self._on_removed = on_removed
+    ``filters``: the topics subscribed for descriptions.
+    """
+
+    device_table: DeviceTable
+    filters: Sequence[str]
+    counts: Counter[str]
+    new_a_minute: int
+    notify: Callable[[DeviceChange], None]
+    update_subscriptions: Callable[[SubscriptionChange], None]
+    on_removed: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        """Begin without queued descriptions."""
         self._byte_budget = TokenBucket(rate=_READ_BYTES_A_SECOND, burst=_READ_BYTES_AT_ONCE)
         # Two queues, so that a change to a known device does not wait behind a flood of new ones.
-        self._new = _DescriptionQueue(new_a_minute)
+        self._new = _DescriptionQueue(self.new_a_minute)
         self._changed = _DescriptionQueue(CHANGES_A_MINUTE)
         self._wakeup = asyncio.Event()
 
     def handle_message(self, topic: str, payload: bytes) -> list[Change]:
         """Return the changes to store for a message of no known device; raise ``DescriptionError``."""
-        if not any(matches(each, topic) for each in self._filters):
+        if not any(matches(each, topic) for each in self.filters):
             return []
-        known = self._device_table.by_topic(topic)
+        known = self.device_table.by_topic(topic)
         if not payload:
             self._discard_queued(topic)
             return [] if known is None else self._withdraw(known)
         # The broker sends each retained description again on every connection: most of them are known, and not parsed.
-        if self._device_table.is_known(topic, payload):
+        if self.device_table.is_known(topic, payload):
             self._discard_queued(topic)
             return []
         if known is None and not is_meant_as_description(topic, payload):
             return []
         # Refuse what can be refused without parsing, so that it takes no place in the queue.
         check_plausible(payload)
-        self._device_table.check_room(topic, len(payload))
+        self.device_table.check_room(topic, len(payload))
         queue = self._new if known is None else self._changed
         # Behind queued ones it is queued too: otherwise one topic that floods could use up the pace for all others.
         if not queue.payloads and self._may_parse(queue, len(payload)):
@@ -136,10 +132,10 @@ class DescriptionIntake:
                     continue
                 payload = queue.pop(topic) or b""
                 try:
-                    self._device_table.check_room(topic, len(payload))
+                    self.device_table.check_room(topic, len(payload))
                     write(payload, self._apply(queue, topic, payload))
                 except DescriptionError as error:
-                    self._counts[error.code] += 1
+                    self.counts[error.code] += 1
                     log_ignored(topic, f"{error.code}: {error}")
             if not (self._new.payloads or self._changed.payloads):
                 self._wakeup.clear()
@@ -153,22 +149,22 @@ class DescriptionIntake:
         self._changed.pop(topic)
 
     def _apply(self, queue: _DescriptionQueue, topic: str, payload: bytes) -> list[Change]:
-        known = self._device_table.by_topic(topic)
-        thing = parse_description(topic, payload, self._filters)
+        known = self.device_table.by_topic(topic)
+        thing = parse_description(topic, payload, self.filters)
         if known is not None and known.thing == thing:
             return []
-        twin = self._device_table.add(thing, payload)
+        twin = self.device_table.add(thing, payload)
         queue.window.note(asyncio.get_running_loop().time())
         if thing.unusable:
-            self._counts["forms_unusable"] += len(thing.unusable)
+            self.counts["forms_unusable"] += len(thing.unusable)
             reasons = "; ".join(f"{name}: {error}" for name, error in islice(thing.unusable.items(), _MAX_LOGGED))
             _LOGGER.warning(
                 "forms_unusable: %s is used without these parts, which its description should correct: %s",
                 twin.id,
                 reasons,
             )
-        self._update_subscriptions(SubscriptionChange(added=twin, removed=known))
-        self._notify(DeviceChanged(sequence=0, device=as_device(twin, reachable=True)))
+        self.update_subscriptions(SubscriptionChange(added=twin, removed=known))
+        self.notify(DeviceChanged(sequence=0, device=as_device(twin, reachable=True)))
         # A value stored under the other polarity now means the opposite: delete it; the new subscription requests the
         # retained one again.
         reset = polarity_changes(known, thing) if known else frozenset()
@@ -178,8 +174,8 @@ class DescriptionIntake:
         ]
 
     def _withdraw(self, twin: Twin) -> list[Change]:
-        self._device_table.remove(twin.id)
-        self._on_removed(twin.id)
-        self._update_subscriptions(SubscriptionChange(removed=twin))
-        self._notify(DeviceRemoved(sequence=0, device=twin.id))
+        self.device_table.remove(twin.id)
+        self.on_removed(twin.id)
+        self.update_subscriptions(SubscriptionChange(removed=twin))
+        self.notify(DeviceRemoved(sequence=0, device=twin.id))
         return [partial(repository.withdraw_device, device=twin.id)]
