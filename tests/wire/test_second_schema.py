@@ -1,8 +1,5 @@
 """Peers of two schemas: what the newer one writes for the older one, and how each reads the other."""
 
-from dataclasses import fields
-from typing import Any
-
 import pytest
 
 from process_cosmos_gateway.contract import codec
@@ -18,9 +15,8 @@ NEW = Ring(tones=(Tone(loudness=Loudness.DEAFENING, color="red"), Tone()), urgen
 
 @pytest.mark.parametrize("name", [name for name in GOLDEN if name.partition(".")[0] in MESSAGES])
 def test_every_message_of_this_schema_is_sent_to_a_peer_of_this_schema(name: str) -> None:
-    message: Any = decode(GOLDEN[name], MESSAGES)
+    message: object = decode(GOLDEN[name], MESSAGES)
     assert schema_of_type(message) <= schema_of(message) <= SCHEMA
-    assert not {each.name for each in fields(message)} & {"added_in"}
 
 
 @pytest.fixture(autouse=True)
