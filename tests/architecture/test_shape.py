@@ -111,7 +111,6 @@ def test_comments_are_at_most_4_in_100_lines_of_a_package() -> None:
 
 def test_comments_are_at_least_1_in_100_lines_of_a_package_that_people_run() -> None:
     rates = {package: rate for package, rate in comment_rates().items() if package.startswith(COMMENTED)}
-    rates = {package: rate for package, rate in rates.items() if "/lab" not in package}
     assert len(rates) > 10
     assert {package: rate for package, rate in rates.items() if rate < LEAST_COMMENTS} == {}
 

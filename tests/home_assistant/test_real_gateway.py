@@ -1,4 +1,4 @@
-"""Home Assistant, the real gateway process over TLS, a real broker, and the lab's devices."""
+"""Home Assistant, the real gateway process over TLS, a real broker, and virtual devices."""
 
 import shutil
 from collections.abc import AsyncIterator
