@@ -45,7 +45,7 @@ def parse_receipt(reply: bytes, batch: bytes, count: int, note_fn: NoteFn) -> Pa
         named = document.get(name) if isinstance(document, dict) else None
         if isinstance(named, list) and len(named) > count:
             raise ContractError(f"$.{name}", "names more events than were sent")
-    receipt = parse(BatchReceipt, document, "receipt", note_fn=note_fn)
+    receipt = parse(BatchReceipt, document, note_fn=note_fn)
     if receipt.batch != hashlib.sha256(batch).hexdigest():
         raise ContractError("$.batch", "must be the SHA-256 of the batch")
     if not is_token(receipt.token):

@@ -146,7 +146,7 @@ async def test_an_invalid_inbox_item_is_skipped(endpoint: FakeEndpoint, caplog: 
     endpoint.server.behave = reply(200, orjson.dumps({"items": items}))
     polled = await endpoint.destination.poll(0)
     assert ([item.id for item in polled.items], polled.cursor, polled.trouble) == (["b"], 3, None)
-    assert "an inbox item is invalid and was skipped" in caplog.text
+    assert "an inbox item cannot be used and was skipped" in caplog.text
 
 
 async def assert_held_back(endpoint: FakeEndpoint, behave: Behaviour, detail: str) -> None:
