@@ -1,7 +1,6 @@
 """Process Cosmos: alerts to people; with the app also MQTT devices and destinations."""
 
 from homeassistant.components.automation import EVENT_AUTOMATION_RELOADED
-from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers import device_registry as dr
@@ -13,7 +12,7 @@ from .alerts.engine import Alerts
 from .alerts.removal import async_resolve_all
 from .const import CONF_DESTINATIONS, DOMAIN, PLATFORMS
 from .coordinator import CosmosCoordinator
-from .data import CosmosConfigEntry, CosmosRuntime
+from .data import CosmosConfigEntry, CosmosRuntime, loaded_runtime
 from .flows.gateway_requests import GatewayAccess, async_remove_destinations
 from .gateway import missed_changes
 from .gateway.registry import device_identifier, register_site
@@ -92,7 +91,8 @@ async def async_remove_config_entry_device(
         return False
     # While the entry is not loaded, what the gateway has is unknown: a device it still has is registered again with
     # the next snapshot.
-    coordinator = entry.runtime_data.coordinator if entry.state is ConfigEntryState.LOADED else None
+    runtime = loaded_runtime(entry)
+    coordinator = runtime.coordinator if runtime else None
     return coordinator is None or identifiers.isdisjoint(
         device_identifier(entry, device_state) for device_state in coordinator.devices.by_id
     )

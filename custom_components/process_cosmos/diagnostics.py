@@ -5,14 +5,13 @@ from dataclasses import asdict
 from typing import Any
 
 from homeassistant.components.automation import automations_with_blueprint
-from homeassistant.config_entries import ConfigEntryState
 from homeassistant.const import CONF_URL
 from homeassistant.core import HomeAssistant
 
 from .const import CONF_DESTINATIONS, CONF_NOTIFY_ENTITIES, CONF_PERSISTENT, CONF_PHONES, CONF_SITE, VERSION
 from .contract.destinations import BrokerLink, Status
 from .coordinator import CosmosCoordinator
-from .data import CosmosConfigEntry
+from .data import CosmosConfigEntry, loaded_runtime
 from .gateway.devices import DeviceState
 from .workflows.workflows import Copy, async_find_copies
 
@@ -20,7 +19,7 @@ from .workflows.workflows import Copy, async_find_copies
 async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: CosmosConfigEntry) -> dict[str, Any]:
     """Return the diagnostics of a site, built from an allow list so that new secret fields stay out."""
     # Diagnostics are needed most for a site that failed to load, and that has no runtime data.
-    runtime = entry.runtime_data if entry.state is ConfigEntryState.LOADED else None
+    runtime = loaded_runtime(entry)
     return {
         "state": entry.state.value,
         "version": VERSION,

@@ -3,11 +3,9 @@
 from typing import override
 
 from homeassistant.components.repairs import ConfirmRepairFlow, RepairsFlow, RepairsFlowResult
-from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant
 
-from .contract.destinations import Status
-from .data import CosmosConfigEntry
+from .data import CosmosConfigEntry, loaded_runtime
 from .flows.other_gateway import OtherGatewayFlow
 from .flows.rejected_events import RejectedEventsFlow
 from .issues.site_issues import Issue
@@ -47,7 +45,8 @@ class AcknowledgeOccurrenceFlow(ConfirmRepairFlow):
     @override
     async def async_step_confirm(self, user_input: dict[str, str] | None = None) -> RepairsFlowResult:
         """Show the occurrence; on submit, store the mark that was shown, not one that is newer."""
-        status = _status(self._entry)
+        runtime = loaded_runtime(self._entry)
+        status = runtime.status if runtime else None
         if self._entry is None or status is None:
             return self.async_abort(reason="gateway_away")
         if user_input is not None:
@@ -60,8 +59,3 @@ class AcknowledgeOccurrenceFlow(ConfirmRepairFlow):
             step_id="confirm",
             description_placeholders=dict(self._occurrence.placeholders_fn(status)),
         )
-
-
-def _status(entry: CosmosConfigEntry | None) -> Status | None:
-    coordinator = entry.runtime_data.coordinator if entry and entry.state is ConfigEntryState.LOADED else None
-    return coordinator.status.status if coordinator and coordinator.status else None

@@ -80,8 +80,7 @@ def async_setup_transfer(hass: HomeAssistant) -> None:
 
 async def _async_export(call: ServiceCall) -> ServiceResponse:
     entry = await async_find_entry(call.hass, call.data.get("site"))
-    link = entry.runtime_data.coordinator
-    status = link.status if link else None
+    status = entry.runtime_data.status
     copies = await workflows.async_find_copies(call.hass)
     return {
         "version": VERSION,
@@ -100,7 +99,7 @@ async def _async_export(call: ServiceCall) -> ServiceResponse:
                 "address": link.address,
                 CONF_KINDS: list(link.kinds),
             }
-            for link in (status.status.links if status else ())
+            for link in (status.links if status else ())
         ],
         "blueprints": [name for name, there in copies.items() if there],
     }

@@ -15,8 +15,7 @@ from custom_components.process_cosmos.contract.alerts import Severity
 from custom_components.process_cosmos.contract.destinations import DestinationKind, Link, RemoveDestination, Waiting
 from custom_components.process_cosmos.contract.errors import Code
 from custom_components.process_cosmos.contract.messages import Request
-from custom_components.process_cosmos.coordinator import CosmosCoordinator
-from custom_components.process_cosmos.data import CosmosConfigEntry
+from custom_components.process_cosmos.data import CosmosConfigEntry, CosmosRuntime
 from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, GatewayAwayError, Reply, RequestRefusedError
 from custom_components.process_cosmos.gateway.destination_texts import label_of, state_name, state_with_reason
 
@@ -39,7 +38,7 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         menu = ["who"]
         if self._destination_names:
             menu.append("destinations")
-        if self._coordinator:
+        if self._runtime.coordinator:
             menu += DestinationKind
         return self.async_show_menu(step_id="init", menu_options=[*menu, "test_notification"])
 
@@ -109,7 +108,7 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         """Remove the destination and its waiting events after confirmation, at the gateway first."""
         errors: dict[str, str] = {}
         if user_input is not None:
-            if self._coordinator:
+            if self._runtime.coordinator:
                 _, errors = await forms.try_request("remove", lambda: self._remove_at_gateway(self._chosen))
             if not errors:
                 return self._save_options(
@@ -129,8 +128,7 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
             except HomeAssistantError as error:
                 errors["base"] = error.translation_key or "unknown"
             else:
-                entry: CosmosConfigEntry = self.config_entry
-                if not entry.runtime_data.alerts.nobody_left:
+                if not self._runtime.alerts.nobody_left:
                     self._results = results_shown(self.hass, self.config_entry, results)
                     return await self.async_step_test_notification_result()
                 errors["base"] = "nobody_left"
@@ -192,9 +190,9 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
     @override
     async def _send_request(self, request: Request) -> Reply:
         """Send a request in the session of the site."""
-        if self._coordinator is None:
+        if self._runtime.coordinator is None:
             raise GatewayAwayError(GATEWAY_AWAY, "The site has no app")
-        return await self._coordinator.connection.async_send_request(request)
+        return await self._runtime.coordinator.connection.async_send_request(request)
 
     async def _remove_at_gateway(self, name: str) -> None:
         """Remove a destination from the gateway; ignore one that it does not have."""
@@ -213,14 +211,14 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         return self.async_create_entry(data={**self.config_entry.options, **changed})
 
     @property
-    def _coordinator(self) -> CosmosCoordinator | None:
+    def _runtime(self) -> CosmosRuntime:
         entry: CosmosConfigEntry = self.config_entry
-        return entry.runtime_data.coordinator
+        return entry.runtime_data
 
     @property
     def _links(self) -> tuple[Link, ...]:
-        status = self._coordinator.status if self._coordinator else None
-        return status.status.links if status else ()
+        status = self._runtime.status
+        return status.links if status else ()
 
     @property
     def _link(self) -> Link | None:
@@ -249,8 +247,8 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
     @property
     def _placeholders(self) -> dict[str, str]:
         """The placeholders that describe the selected destination."""
-        status = self._coordinator.status if self._coordinator else None
-        waiting = status.status.waiting if status else Waiting()
+        status = self._runtime.status
+        waiting = status.waiting if status else Waiting()
         link = self._link
         return {
             "destination": label_of(link) if link else self._chosen,

@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import Any
 
 from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
-from homeassistant.config_entries import ConfigEntryState
 from homeassistant.util import dt as dt_util
 
 from custom_components.process_cosmos.contract.destinations import (
@@ -21,8 +20,7 @@ from custom_components.process_cosmos.contract.destinations import (
 from custom_components.process_cosmos.contract.events import TYPE_PREFIX
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.contract.messages import Request
-from custom_components.process_cosmos.coordinator import CosmosCoordinator
-from custom_components.process_cosmos.data import CosmosConfigEntry, CosmosRuntime
+from custom_components.process_cosmos.data import CosmosConfigEntry, CosmosRuntime, loaded_runtime
 from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, GatewayAwayError, GatewayError, Reply
 from custom_components.process_cosmos.gateway.destination_texts import label_of
 from custom_components.process_cosmos.selector_texts import selector_text
@@ -120,9 +118,9 @@ class RejectedEventsFlow(RepairsFlow):
         return [*reply.events] if isinstance(reply, RejectedEvents) else []
 
     async def _send_request(self, request: Request) -> Reply:
-        if self._link is None:
+        if self._runtime is None or self._runtime.coordinator is None:
             raise GatewayAwayError(GATEWAY_AWAY, "The site is not loaded")
-        return await self._link.connection.async_send_request(request)
+        return await self._runtime.coordinator.connection.async_send_request(request)
 
     def _give_up(self, error: GatewayError) -> RepairsFlowResult:
         reason = "gateway_away" if isinstance(error, GatewayAwayError) else "refused"
@@ -168,15 +166,11 @@ class RejectedEventsFlow(RepairsFlow):
 
     @property
     def _runtime(self) -> CosmosRuntime | None:
-        return self._entry.runtime_data if self._entry and self._entry.state is ConfigEntryState.LOADED else None
-
-    @property
-    def _link(self) -> CosmosCoordinator | None:
-        return self._runtime.coordinator if self._runtime else None
+        return loaded_runtime(self._entry)
 
     @property
     def _status(self) -> Status | None:
-        return self._link.status.status if self._link and self._link.status else None
+        return self._runtime.status if self._runtime else None
 
 
 def _is_settled(status: Status | None, before: Status | None, listed: int) -> bool:
