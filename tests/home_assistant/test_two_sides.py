@@ -43,10 +43,7 @@ IMPATIENT = (
 )
 """Gateway program with shorter timeouts, for tests."""
 
-ANSWERS = [
-    {"name": "Open", "actions": [{"action": "pump.drain"}]},
-    {"name": "Keep off"},
-]
+ANSWERS = [{"name": "Open", "actions": [{"action": "pump.drain"}]}, {"name": "Keep off"}]
 
 
 @dataclass(frozen=True, kw_only=True)
