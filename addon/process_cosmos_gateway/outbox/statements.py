@@ -69,8 +69,6 @@ WHERE priority = '<priority>' AND sequence = :before AND destination = :destinat
 INSERT INTO outbox_cursor VALUES
   (?, '<priority>', ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'outbox_<priority>'), 0))"""
 
-    begin_at_start: str = "INSERT OR IGNORE INTO outbox_cursor VALUES (?, '<priority>', 0)"
-
     failed: str = """
 SELECT sequence, key, failures, id, type, subject, body, replayed, checksum
 FROM outbox_exception JOIN outbox_<priority> USING (sequence)

@@ -17,9 +17,7 @@ def subscribe(transaction: Transaction, name: str, kinds: Collection[EventKind])
     """
     is_new = transaction.run("INSERT OR IGNORE INTO outbox_destination (name) VALUES (?)", name) > 0
     before = {kind for (kind,) in transaction.rows("SELECT kind FROM outbox_kind WHERE destination = ?", name)}
-    # A recovered database may hold the destination without its cursor: then send it all stored events again.
-    missing_cursors = 0 if is_new else sum(transaction.run(each.begin_at_start, name) for each in STATEMENTS.values())
-    if not is_new and before == set(kinds) and not missing_cursors:
+    if not is_new and before == set(kinds):
         return False  # the usual case at each start: return before anything is scanned
     transaction.run("DELETE FROM outbox_kind WHERE destination = ?", name)
     transaction.run_many("INSERT INTO outbox_kind VALUES (?, ?)", [(kind, name) for kind in kinds])

@@ -19,6 +19,10 @@ UPDATE outbox_counter SET value = max(value, 1 + ifnull((SELECT max(generation) 
   WHERE name = 'id_generation';
 INSERT OR IGNORE INTO outbox_id_sweep VALUES (1, '');
 UPDATE outbox_counter SET value = (SELECT count(*) FROM outbox_rejected) WHERE name = 'rejected';
+INSERT OR IGNORE INTO outbox_destination (name) SELECT destination FROM outbox_cursor UNION SELECT destination FROM outbox_kind;
+-- A destination whose cursor was lost gets all stored events again.
+INSERT OR IGNORE INTO outbox_cursor
+  SELECT name, value, 0 FROM outbox_destination, json_each('["urgent", "change", "reading"]');
 INSERT OR REPLACE INTO outbox_backlog SELECT destination, priority, 0, 0 FROM outbox_cursor;
 UPDATE outbox_backlog SET (events, bytes) = (
   SELECT count(*), coalesce(sum(length(body)), 0) FROM (

@@ -36,17 +36,6 @@ async def test_events_pending_before_a_restart_are_available_at_once(store: Stor
     assert await drain(after, "cloud") == ["leak"]
 
 
-async def test_a_recovered_destination_without_a_cursor_gets_all_stored_events(store: Store, clock: HandClock) -> None:
-    before = Outbox(store, clock)
-    await before.register("cloud", ALL)
-    await accept(before, event("1"), event("2", priority=Priority.CHANGE))
-    await store.write(lambda transaction: transaction.run("DELETE FROM outbox_cursor"))
-    after = Outbox(store, clock)
-    await after.register("cloud", ALL)
-    assert (await after.depths()).waiting == Waiting(urgent=1, change=1)
-    assert await drain(after, "cloud") == ["1", "2"]
-
-
 async def test_a_later_subscription_to_alerts_starts_with_the_open_alerts(outbox: Outbox) -> None:
     outbox.add_callbacks(on_alert_subscription=lambda _, name: [event("open", only=name)])
     await outbox.register("hook", (EventKind.DEVICE,))
