@@ -8,7 +8,6 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers import issue_registry as ir
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
-from custom_components.process_cosmos import coordinator as coordinator_module
 from custom_components.process_cosmos.const import DOMAIN, UNREACHABLE_AFTER, VERSION
 from custom_components.process_cosmos.contract import codec
 from custom_components.process_cosmos.contract.alerts import Propose
@@ -18,6 +17,7 @@ from custom_components.process_cosmos.contract.devices import Subscribe
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from custom_components.process_cosmos.contract.messages import FROM_GATEWAY, FROM_HOME_ASSISTANT
 from custom_components.process_cosmos.contract.session import Refused, Result
+from custom_components.process_cosmos.gateway import connection as connection_module
 from custom_components.process_cosmos.gateway.client import RequestRefusedError
 from custom_components.process_cosmos.issues.frame_issue import CLEARED_AFTER
 from tests.support.waiting import until
@@ -41,7 +41,7 @@ def shown(hass: HomeAssistant, entry: MockConfigEntry, issue: str) -> ir.IssueEn
 
 @pytest.fixture(autouse=True)
 def _quick_reconnection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coordinator_module, "next_delay", lambda _failures, _jitter: 0.02)
+    monkeypatch.setattr(connection_module, "next_delay", lambda _failures, _jitter: 0.02)
 
 
 def test_every_message_of_the_gateway_is_among_those_sent() -> None:
@@ -55,7 +55,7 @@ async def test_the_session_continues_after_a_message_with_unknown_members_and_va
     await gateway.send_raw(orjson.dumps(grown(name).document).decode())
     await send_status(gateway, linked, replace(IDLE, rejected=7))
     await hass.async_block_till_done()
-    assert linked.runtime_data.coordinator.session.ignored == 0
+    assert linked.runtime_data.coordinator.connection.session.ignored == 0
     assert gateway.sessions == 1
     assert not issues(hass) & {"frame_invalid", "frame_app_older", "frame_app_newer"}
 
@@ -135,7 +135,7 @@ async def test_a_frame_that_cannot_be_read_is_an_issue_until_a_session_without_o
     assert shown(hass, site, issue)
     await gateway.drop()
     await until(lambda: gateway.sessions == 2)
-    await until(lambda: site.runtime_data.coordinator.session)
+    await until(lambda: site.runtime_data.coordinator.connection.session)
     assert shown(hass, site, issue)
     await pass_time(hass, CLEARED_AFTER + 1)
     assert not shown(hass, site, issue)
@@ -165,7 +165,7 @@ async def test_a_frame_that_the_gateway_cannot_read_is_an_issue_too(
     assert entry
     assert "transition.position" in (entry.translation_placeholders or {})["frame"]
     await until(lambda: gateway.sessions == 2)
-    await until(lambda: linked.runtime_data.coordinator.session)
+    await until(lambda: linked.runtime_data.coordinator.connection.session)
     await pass_time(hass, CLEARED_AFTER + 1)
     assert not shown(hass, linked, "frame_app_newer")
 
@@ -210,7 +210,7 @@ async def test_a_request_whose_reply_cannot_be_read_fails_at_once(
         ),
     )
     with pytest.raises(RequestRefusedError, match=r"result\.problem: must be an object"):
-        await linked.runtime_data.coordinator.async_send_request(ListRejected())
+        await linked.runtime_data.coordinator.connection.async_send_request(ListRejected())
     assert shown(hass, linked, "frame_app_newer")
 
 
@@ -229,13 +229,13 @@ async def test_a_request_that_the_gateway_cannot_read_is_an_issue_and_a_refused_
     for message, is_issue in ((answer["message"], False), ("list_rejected.after: must be a whole number", True)):
         answer["message"] = message
         with pytest.raises(RequestRefusedError):
-            await linked.runtime_data.coordinator.async_send_request(ListRejected())
+            await linked.runtime_data.coordinator.connection.async_send_request(ListRejected())
         assert (shown(hass, linked, "frame_app_newer") is not None) is is_issue
 
 
 async def test_every_request_has_an_id_of_its_own(gateway: ContractGateway, linked: MockConfigEntry) -> None:
     for _ in range(2):
-        await linked.runtime_data.coordinator.async_send_request(ListRejected())
+        await linked.runtime_data.coordinator.connection.async_send_request(ListRejected())
     ids = [each.id for each in gateway.received_of(ListRejected)]
     ids += [each.id for each in gateway.received_of(Subscribe)]
     assert all(ids)
@@ -254,9 +254,9 @@ async def test_a_newer_integration_writes_by_the_schema_of_the_app(
     gateway.hello = replace(gateway.hello, schema=schema)
     await gateway.drop()
     await until(lambda: gateway.sessions == 2)
-    await until(lambda: linked.runtime_data.coordinator.session)
-    request = linked.runtime_data.coordinator.async_send_request
-    await linked.runtime_data.coordinator.session.send(Sing())
+    await until(lambda: linked.runtime_data.coordinator.connection.session)
+    request = linked.runtime_data.coordinator.connection.async_send_request
+    await linked.runtime_data.coordinator.connection.session.send(Sing())
     await request(Play(name="a"))
     for newer in (Play(name="a", repeat=True), Conduct()):
         if schema == 1:
