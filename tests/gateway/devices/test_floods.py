@@ -65,11 +65,12 @@ async def test_the_newest_state_of_a_device_above_its_rate_is_handled_when_the_r
 ) -> None:
     async with running_devices(tmp_path, broker.options) as gateway, client(broker.options) as tank:
         await set_up_tank(gateway, tank)
-        for number in range(60):
-            await tank.publish(PUMP, number % 2 == 0)
-        await tank.publish(PUMP, payload=True)
+        for _ in range(60):
+            await tank.publish(PUMP, payload=True)
+        await tank.publish(PUMP, payload=False)  # above the rate, and the first of its kind
         await until(lambda: gateway.devices.counts["rate_limited"] and gateway.value("wot/tank", "pump") is True)
-        await gateway.wait_for_rows("SELECT value FROM device_property WHERE name = 'pump'", [(b"true",)])
+        await until(lambda: gateway.value("wot/tank", "pump") is False)
+        await gateway.wait_for_rows("SELECT value FROM device_property WHERE name = 'pump'", [(b"false",)])
 
 
 async def test_a_device_above_its_rate_does_not_delay_another(broker: Broker, tmp_path: Path, slow_rate: None) -> None:
