@@ -165,6 +165,20 @@ async def test_closing_a_session_fails_pending_requests(http: aiohttp.ClientSess
         await asking
 
 
+async def test_a_session_that_is_cancelled_while_it_closes_closes_its_connection(
+    http: aiohttp.ClientSession, gateway: ContractGateway
+) -> None:
+    async def close_cancelled() -> None:
+        async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO):
+            task = asyncio.current_task()
+            assert task
+            task.cancel()  # arrives at the first await of the exit
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(close_cancelled())
+    await until(lambda: gateway.socket is not None and gateway.socket.closed)
+
+
 async def test_unknown_messages_are_counted_and_ignored(http: aiohttp.ClientSession, gateway: ContractGateway) -> None:
     async with await GatewayClient(http, gateway.url, TOKEN, None).connect(HELLO) as session:
         listening = Listening(session)

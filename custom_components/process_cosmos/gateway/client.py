@@ -144,14 +144,16 @@ class Session:
 
     async def __aexit__(self, *_: object) -> None:
         """Confirm processed changes, then close; pending requests fail with ``GatewayAwayError``."""
-        self._heartbeats.cancel()
-        await asyncio.gather(self._heartbeats, return_exceptions=True)
         # Before anything waits here: no caller should wait for a gateway that hangs.
         self._fail_replies()
-        with contextlib.suppress(GatewayAwayError):
-            async with _translate_errors(), asyncio.timeout(CLOSE_WITHIN):
-                await self.confirm()
-        await self._socket.close()
+        self._heartbeats.cancel()
+        try:
+            await asyncio.gather(self._heartbeats, return_exceptions=True)
+            with contextlib.suppress(GatewayAwayError):
+                async with _translate_errors(), asyncio.timeout(CLOSE_WITHIN):
+                    await self.confirm()
+        finally:
+            await self._socket.close()  # also after a cancellation, because no one else knows this socket
 
     async def send(self, message: FromHomeAssistant) -> None:
         """Send one message, unless the gateway is too old for it; raise ``GatewayAwayError`` without a connection."""
