@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# image.sh ROOT: build the app's image as its Dockerfile says, with Debian's buildah in ROOT; needs root, apt and patchelf.
+# image.sh ROOT: build the images as their Dockerfiles say, with Debian's buildah in ROOT; needs root, apt and patchelf.
 #
-# The Dockerfile's own base needs a container registry; here it is Debian's Python instead. Afterwards `ROOT/buildah …`
-# is buildah with a storage of its own, and the image is called localhost/process-cosmos.
+# The Dockerfiles' own base needs a container registry; here it is Debian's Python instead. Afterwards `ROOT/buildah …`
+# is buildah with a storage of its own, and the images are localhost/process-cosmos and localhost/process-cosmos-testbed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
@@ -42,6 +42,10 @@ base=$("$root/buildah" from scratch)
 "$root/buildah" copy -q "$base" "$root/base" /
 "$root/buildah" config --env PATH=/usr/local/bin:/usr/bin:/bin "$base"
 "$root/buildah" commit -q --rm "$base" localhost/base
-"$root/buildah" bud -q --format docker --from localhost/base --tag localhost/process-cosmos \
-  --volume "$certificates:$certificates:ro" --env "PIP_CERT=$certificates/ca-certificates.crt" --unsetenv PIP_CERT \
-  "$here/../../addon"
+build() { # NAME DOCKERFILE CONTEXT
+  "$root/buildah" bud -q --format docker --from localhost/base --tag "localhost/$1" --file "$2" \
+    --volume "$certificates:$certificates:ro" --env "PIP_CERT=$certificates/ca-certificates.crt" --unsetenv PIP_CERT "$3"
+}
+top=$here/../..
+build process-cosmos "$top/addon/Dockerfile" "$top/addon"
+build process-cosmos-testbed "$top/testbed/Dockerfile" "$top"

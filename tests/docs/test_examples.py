@@ -108,7 +108,7 @@ def test_a_script_exists_and_accepts_the_arguments(line: str) -> None:
         assert not arguments
 
 
-NOT_RUN = ("git clone ", "cd ", "docker compose ", "python3.14 -m venv ", "gateway/bin/pip install ")
+NOT_RUN = ("git clone ", "cd ", "docker compose ", "openssl rand ", "python3.14 -m venv ", "gateway/bin/pip install ")
 """Commands that need the network, Docker or another Python: see ``TESTED_BY``."""
 
 

@@ -6,6 +6,7 @@ hand in the test's own process tree, with the container's paths led into the tes
 
 import getpass
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -14,6 +15,7 @@ import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,16 @@ def hashed(password: str) -> str:
     return f"$7${rounds}${b64encode(salt).decode()}${b64encode(key).decode()}"
 
 
+def devices_command(compose: dict[str, Any], folder: Path, broker_port: int, control_port: int) -> list[str]:
+    """Return the command of the virtual devices, with what a container's network and secrets would be."""
+    service = compose["services"]["testbed"]
+    [secret] = service["secrets"]
+    password = folder / compose["secrets"][secret]["file"]
+    password.write_text(f"{PASSWORD}\n")
+    own = {"broker": "127.0.0.1", f"/run/secrets/{secret}": str(password), "8736": str(control_port)}
+    return [own.get(word, word) for word in service["command"]] + ["--port", str(broker_port)]
+
+
 def test_it_gives_the_gateway_its_data_its_port_and_nothing_secret(compose: dict[str, Any]) -> None:
     gateway = compose["services"]["gateway"]
     options = {name.removeprefix("PROCESS_COSMOS_").lower(): value for name, value in gateway["environment"].items()}
@@ -70,6 +82,7 @@ def test_it_gives_the_gateway_its_data_its_port_and_nothing_secret(compose: dict
     assert "environment" not in compose["services"]["broker"]
     ignored = (TOP / ".gitignore").read_text().split()
     assert [f"/{file['path']}" for file in gateway["env_file"]] == [line for line in ignored if line.endswith(".env")]
+    assert {f"/{secret['file']}" for secret in compose["secrets"].values()} <= set(ignored)
 
 
 def test_it_asks_after_the_gateways_health_as_the_image_does(compose: dict[str, Any]) -> None:
@@ -81,9 +94,9 @@ def test_it_asks_after_the_gateways_health_as_the_image_does(compose: dict[str, 
 
 
 async def test_each_command_it_starts_does_its_work(compose: dict[str, Any], tmp_path: Path) -> None:
-    gateway_port, broker_port = free_ports(2)
+    gateway_port, broker_port, control_port = free_ports(3)
     (tmp_path / "data").mkdir()
-    (tmp_path / "data/passwords").write_text(f"{USER}:{hashed(PASSWORD)}\n")
+    (tmp_path / "data/passwords").write_text(f"{USER}:{hashed(PASSWORD)}\ntestbed:{hashed(PASSWORD)}\n")
     configuration = tmp_path / "mosquitto.conf"
     inside = led_to(tmp_path, compose["configs"]["broker"]["content"])
     # As root Mosquitto would become another user, who may not look into the folders of tests.
@@ -114,10 +127,16 @@ async def test_each_command_it_starts_does_its_work(compose: dict[str, Any], tmp
         shown = await run_once("env", *words, program, "pair", "--host", "here")
         assert parse_pairing_line(shown.strip()).url == f"https://here:{gateway_port}"
 
-        async def joined() -> bool:
-            return f"u'{USER}'" in process.log.read_text()
+        async def is_known(user: str) -> bool:
+            return f"u'{user}'" in process.log.read_text()
 
-        await process.until_ready(joined, "the gateway among its clients")
+        await process.until_ready(partial(is_known, USER), "the gateway among its clients")
+        command = devices_command(compose, tmp_path, broker_port, control_port)
+        async with running(ManagedProcess("devices", tmp_path), BIN / "process-cosmos-testbed", *command):
+            await process.until_ready(partial(is_known, "testbed"), "the virtual devices among its clients")
+            say = (BIN / "process-cosmos-testbed", "say", str(control_port))
+            await run_once(*say, "leak-1", "set", "true")
+            assert json.loads(await run_once(*say, "leak-1", "values"))["value"]["leak"] is True
     assert (tmp_path / "data/gateway.sqlite").exists()
 
 
@@ -129,6 +148,9 @@ async def test_docker_compose_itself_understands_it(tmp_path: Path) -> None:
     program = (root / "usr/bin/docker-compose").resolve()
     patchelf = shutil.which("patchelf")
     await run_once("env", f"PATCHELF={patchelf}", "bash", tools / "elf.sh", root, program, limit=60)
-    for words, services in (([], {"gateway"}), (["--profile", "broker"], {"gateway", "broker"})):
+    for words, services in (
+        ([], {"gateway"}),
+        (["--profile", "broker", "--profile", "testbed"], {"gateway", "broker", "testbed"}),
+    ):
         shown = yaml.safe_load(await run_once(program, "-f", TOP / "compose.yaml", *words, "config"))
         assert shown["services"].keys() == services

@@ -75,7 +75,7 @@ class ImageHost:
         assert await self._process.wait(WITHIN) == 0
 
 
-async def test_the_image_builds_and_is_brought_up_from_the_set_up_of_home_assistant(tmp_path: Path) -> None:
+async def test_the_images_build_and_the_app_is_brought_up_from_the_set_up_of_home_assistant(tmp_path: Path) -> None:
     await out_of("bash", TOP / "scripts/tools/image.sh", tmp_path / "image")
     host = ImageHost(tmp_path / "image/buildah", tmp_path)
     supervisor = FakeSupervisor(elsewhere={REPOSITORY: [App.ours()]}, host=host)
@@ -85,3 +85,7 @@ async def test_the_image_builds_and_is_brought_up_from_the_set_up_of_home_assist
             assert (await reply.json())["status"] == "ok"
     assert supervisor.passed_on[0]["port"] == PORT
     assert (tmp_path / "data/gateway.sqlite").exists()
+    buildah = tmp_path / "image/buildah"
+    container = (await out_of(buildah, "from", f"{IMAGE}-testbed")).strip()
+    shown = await out_of(buildah, "run", container, "--", "process-cosmos-testbed", "devices", "--help")
+    assert "--password-file" in shown
