@@ -11,8 +11,8 @@ from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.util import dt as dt_util
 
-from .alerts.durations import duration
 from .alerts.engine import Alerts
+from .alerts.safe_duration import duration
 from .contract.alerts import Notified, Propose
 from .contract.destinations import Status
 from .contract.devices import (

@@ -5,23 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from homeassistant.components.logbook.helpers import is_sensor_continuous
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import device_registry as dr
-from homeassistant.helpers import entity_registry as er
 from pytest_homeassistant_custom_component.common import MockConfigEntry, async_capture_events
 
 from custom_components.process_cosmos import async_remove_config_entry_device
 from custom_components.process_cosmos.const import DOMAIN
-from custom_components.process_cosmos.contract.destinations import (
-    DestinationKind,
-    EventKind,
-    Link,
-    LinkState,
-    Status,
-    Waiting,
-)
 from custom_components.process_cosmos.contract.devices import (
     AvailabilityChanged,
     DeviceChanged,
@@ -37,7 +27,7 @@ from custom_components.process_cosmos.contract.devices import (
 from custom_components.process_cosmos.contract.messages import FromGateway
 from tests.support.waiting import until
 
-from .contract_gateway import IDLE, SITE, ContractGateway, refusing
+from .contract_gateway import SITE, ContractGateway, refusing
 from .devices import HOUSE, LEAK, ROOM, VALVE
 
 WET = "binary_sensor.kitchen_leak_wet"
@@ -270,80 +260,3 @@ async def test_a_write_without_a_connection_raises_at_once(
     with pytest.raises(HomeAssistantError) as caught:
         await act(hass, "valve", "close_valve", WATER)
     assert caught.value.translation_key == "gateway_away"
-
-
-async def test_the_site_shows_the_status_of_its_destinations(
-    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
-) -> None:
-    for key in ("oldest_event_waiting_to_be_sent", "last_contact_with_a_destination"):
-        er.async_get(hass).async_update_entity(f"sensor.process_cosmos_{key}", disabled_by=None)
-    assert await hass.config_entries.async_reload(linked.entry_id)
-    await until(lambda: linked.runtime_data.coordinator.status)
-    assert states(hass)["sensor.process_cosmos_destination_status"] == "off"
-    assert states(hass)["sensor.process_cosmos_oldest_event_waiting_to_be_sent"] == "unknown"
-    link = Link(
-        name="cloud",
-        kind=DestinationKind.CLOUD,
-        address="https://cloud.example",
-        kinds=(EventKind.ALERT,),
-        state=LinkState.CONNECTED,
-        state_age=1,
-        last_contact_age=1,
-    )
-    away = replace(link, name="webhook", state=LinkState.OFFLINE, reason="timeout", last_contact_age=None)
-    status = Status(
-        links=(link, away),
-        waiting=Waiting(urgent=3, change=2, reading=1),
-        rejected=0,
-        dropped=0,
-        broker_connected=True,
-        oldest_waiting_age=60,
-    )
-    await send(hass, gateway, status)
-    shown = states(hass)
-    assert shown["sensor.process_cosmos_destination_status"] == "offline"
-    away_shown = attributes(hass, "sensor.process_cosmos_destination_status")["webhook"]
-    assert (away_shown["state"], away_shown["reason"]) == ("offline", "timeout")
-    assert [shown[f"sensor.process_cosmos_{of}_waiting_to_be_sent"] for of in WAITING] == list("321")
-    assert shown["sensor.process_cosmos_rejected_events"] == "0"
-    assert (
-        shown["sensor.process_cosmos_last_contact_with_a_destination"]
-        > shown["sensor.process_cosmos_oldest_event_waiting_to_be_sent"]
-    )
-    written = async_capture_events(hass, "state_changed")
-    await send(hass, gateway, replace(status, oldest_waiting_age=61))
-    assert not written, "an age that only grew is no news"
-
-
-async def test_sensors_that_change_often_add_no_rows_to_the_activity_of_the_site(
-    hass: HomeAssistant, gateway: ContractGateway, linked: MockConfigEntry
-) -> None:
-    written = async_capture_events(hass, "state_changed")
-    link = Link(
-        name="cloud",
-        kind=DestinationKind.CLOUD,
-        address="https://cloud.example",
-        kinds=(EventKind.ALERT,),
-        state=LinkState.OFF,
-        state_age=1,
-    )
-    for age in (1, 400):
-        waiting = Waiting(urgent=age, change=age, reading=age)
-        status = replace(IDLE, waiting=waiting, rejected=age, dropped=age, oldest_waiting_age=age)
-        await send(hass, gateway, replace(status, links=(replace(link, last_contact_age=age),)))
-    changes = [event.data for event in written if event.data["old_state"].state != event.data["new_state"].state]
-    moved = {change["entity_id"] for change in changes}
-    assert len(moved) == 5
-    registry = er.async_get(hass)
-    assert [one for one in moved if not is_sensor_continuous(hass, registry, one)] == []
-
-
-async def test_open_alerts_are_counted_with_and_without_the_app(hass: HomeAssistant, linked: MockConfigEntry) -> None:
-    assert states(hass)["sensor.process_cosmos_open_alerts"] == "0"
-    reply = await hass.services.async_call(
-        DOMAIN, "alert", {"message": "Wet", "site": linked.entry_id}, blocking=True, return_response=True
-    )
-    assert reply
-    await until(lambda: states(hass)["sensor.process_cosmos_open_alerts"] == "1")
-    await hass.services.async_call(DOMAIN, "resolve", {"alert": reply["id"]}, blocking=True)
-    await until(lambda: states(hass)["sensor.process_cosmos_open_alerts"] == "0")

@@ -12,7 +12,7 @@ from process_cosmos_gateway.contract.destinations import LinkState, Priority, St
 from process_cosmos_gateway.outbox import Depths
 from process_cosmos_gateway.outbox.totals import Totals
 
-from .local_programs.durations import Durations
+from .local_programs.histogram import Durations
 
 type Values = Mapping[str, float] | Mapping[str, float | None] | Mapping[Priority, int]
 

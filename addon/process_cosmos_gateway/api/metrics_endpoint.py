@@ -13,7 +13,7 @@ from process_cosmos_gateway.outbox import Depths, Outbox
 from process_cosmos_gateway.outbox.totals import Totals, read_totals
 from process_cosmos_gateway.store import Store
 
-from .local_programs.durations import Durations
+from .local_programs.histogram import Durations
 from .status import StatusReader
 
 

@@ -15,8 +15,8 @@ from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.helpers.start import async_at_started
 from homeassistant.util.signal_type import SignalType
 
-from custom_components.process_cosmos.alerts.durations import duration
 from custom_components.process_cosmos.alerts.record_log import Entry, RecordLogTooNewError, RecordLogWriteError
+from custom_components.process_cosmos.alerts.safe_duration import duration
 from custom_components.process_cosmos.const import CONF_HAS_LOG, DOMAIN, LOGGER
 from custom_components.process_cosmos.contract.alerts import AlertState, Propose, TransitionKind
 from custom_components.process_cosmos.contract.errors import Code

@@ -8,8 +8,8 @@ from dataclasses import replace
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant, callback
 
-from custom_components.process_cosmos.alerts.durations import duration
 from custom_components.process_cosmos.alerts.record_log import RecordLogWriteError
+from custom_components.process_cosmos.alerts.safe_duration import duration
 from custom_components.process_cosmos.contract.alerts import AlertSummary, CaughtUp, Notified, Propose
 from custom_components.process_cosmos.contract.identifiers import Position, UlidRangeError
 from custom_components.process_cosmos.contract.messages import FromHomeAssistant

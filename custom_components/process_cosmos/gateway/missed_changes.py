@@ -12,10 +12,10 @@ from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.util import dt as dt_util
 
-from custom_components.process_cosmos.alerts.durations import duration
 from custom_components.process_cosmos.alerts.notification_sender import NotificationSender
 from custom_components.process_cosmos.alerts.policy import PERSISTENT
 from custom_components.process_cosmos.alerts.recipient_selection import policy_of
+from custom_components.process_cosmos.alerts.safe_duration import duration
 from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.devices import Device, Hint, MissedChange, MissedChangesReport, Value
 from custom_components.process_cosmos.texts import escaped, shortened

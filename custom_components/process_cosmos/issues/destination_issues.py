@@ -9,7 +9,7 @@ from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.helpers.event import async_call_later
 from homeassistant.util import dt as dt_util
 
-from custom_components.process_cosmos.alerts.durations import duration
+from custom_components.process_cosmos.alerts.safe_duration import duration
 from custom_components.process_cosmos.contract.destinations import Link, LinkState, Status, Waiting
 from custom_components.process_cosmos.gateway.destination_texts import label_of, reason_sentence
 from custom_components.process_cosmos.texts import quoted

@@ -3,11 +3,16 @@
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+import yaml
 from homeassistant.core import CoreState, HomeAssistant, ServiceCall
 
+from custom_components import process_cosmos
+from custom_components.process_cosmos.alerts.policy import GIVE_UP_AFTER
 from custom_components.process_cosmos.contract.alerts import Propose, TransitionKind
+from custom_components.process_cosmos.contract.durations import DEFAULT_ACKNOWLEDGEMENT
 from custom_components.process_cosmos.contract.identifiers import Ulid
 from tests.home_assistant.alerts.gateway import Gateway
 from tests.home_assistant.alerts.site import Phone, Site
@@ -16,6 +21,12 @@ from tests.home_assistant.alerts.site import Phone, Site
 @pytest.fixture
 def gateway(linked: Site) -> Gateway:
     return Gateway(linked)
+
+
+def test_the_forms_of_the_actions_show_the_durations_that_apply() -> None:
+    actions = yaml.safe_load((Path(process_cosmos.__file__).parent / "services.yaml").read_text())
+    assert timedelta(**actions["acknowledge"]["fields"]["for"]["default"]).total_seconds() == DEFAULT_ACKNOWLEDGEMENT
+    assert timedelta(**actions["alert"]["fields"]["advanced"]["fields"]["give_up_after"]["default"]) == GIVE_UP_AFTER
 
 
 async def test_two_calls_at_the_same_moment_notify_once_with_the_newest_message(site: Site, anna: Phone) -> None:

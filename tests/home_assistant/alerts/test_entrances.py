@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from custom_components.process_cosmos.actions.settings_transfer import _parse_settings
 from custom_components.process_cosmos.alerts.calls import AlertRequest
-from custom_components.process_cosmos.alerts.durations import duration
 from custom_components.process_cosmos.alerts.record_frames import encode_frame
 from custom_components.process_cosmos.alerts.records import Content
+from custom_components.process_cosmos.alerts.safe_duration import duration
 from custom_components.process_cosmos.contract.alerts import Severity
 from custom_components.process_cosmos.contract.codec import Json, decode
 from custom_components.process_cosmos.contract.errors import ContractError

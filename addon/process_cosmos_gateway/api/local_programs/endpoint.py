@@ -18,7 +18,7 @@ from process_cosmos_gateway.contract.session import Problem, Result
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.outbox import Added, Event, Outbox, Outcome, outcome_error, program_key
 
-from .durations import Durations
+from .histogram import Durations
 
 _LOGGER = logging.getLogger(__name__)
 
