@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from process_cosmos_gateway.contract.destinations import LinkState, Priority, Status, StorageState
 from process_cosmos_gateway.outbox import Depths
-from process_cosmos_gateway.outbox.totals import Totals
+from process_cosmos_gateway.outbox.depths import Totals
 
 from .local_programs.durations import Durations
 
@@ -42,19 +42,20 @@ class _Families(Collector):
         return self._families
 
 
-def _of_outbox(depths: Depths, found: Totals) -> Iterable[Metric]:
-    waiting: dict[str, float] = {priority: getattr(depths.waiting, priority) for priority in found.queued}
+def _of_outbox(depths: Depths, totals: Totals) -> Iterable[Metric]:
+    queued, delivered = totals
+    waiting: dict[str, float] = {priority: getattr(depths.waiting, priority) for priority in queued}
     yield _gauge("waiting_events", "Events accepted and not yet confirmed by every destination.", "priority", waiting)
     yield _gauge(
         "oldest_waiting_seconds", "Seconds since the oldest waiting event was accepted.", None, {"": depths.oldest}
     )
     yield _gauge("rejected_events", "Events permanently refused by a destination.", None, {"": depths.rejected})
-    yield _counter("queued_events", "Events queued since the store was created.", "priority", found.queued)
-    yield _counter("delivered_events", "Events confirmed since the store was created.", "destination", found.delivered)
+    yield _counter("queued_events", "Events queued since the store was created.", "priority", queued)
+    yield _counter("delivered_events", "Events confirmed since the store was created.", "destination", delivered)
     yield _gauge(
         "waiting_bytes", "Bytes waiting for the destination with the largest backlog.", "priority", depths.bytes
     )
-    full = {priority: priority in depths.full for priority in found.queued}
+    full = {priority: priority in depths.full for priority in queued}
     yield _gauge("queue_full", "1 if a destination's share of the outbox is full.", "priority", full)
     drops = CounterMetricFamily(
         _PREFIX + "dropped_events",

@@ -10,7 +10,7 @@ from process_cosmos_gateway.contract.destinations import Status
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.outbox import Depths, Outbox
-from process_cosmos_gateway.outbox.totals import Totals, read_totals
+from process_cosmos_gateway.outbox.depths import Totals, read_totals
 from process_cosmos_gateway.store import Store
 
 from .local_programs.durations import Durations

@@ -19,7 +19,7 @@ from process_cosmos_gateway.contract.local_programs import MOST_CONNECTIONS
 from process_cosmos_gateway.contract.pairing import Paired, PairingRequest
 from process_cosmos_gateway.contract.session import GatewayHello, HomeAssistantHello, Refused, Versions
 from process_cosmos_gateway.contract.versions import MIN_SCHEMA, SCHEMA
-from process_cosmos_gateway.errors import PortTakenError, RequestRefusedError, StartError, StoreError
+from process_cosmos_gateway.errors import RequestRefusedError, StartError, StoreError
 from process_cosmos_gateway.listener import LISTENER, Listener, ListenerLimits
 from process_cosmos_gateway.store import Store
 
@@ -84,7 +84,7 @@ class Server:
             except OSError as error:
                 if error.errno == EADDRINUSE:
                     message = f"Another program listens on port {port}. Stop it, or give this one another `port`."
-                    raise PortTakenError(message) from error
+                    raise StartError(message, "start_port_taken") from error
                 message = f"Cannot listen on {host} port {port}: {error.strerror}. Correct `host` and `port`."
                 raise StartError(message) from error
             _LOGGER.info("Listening on %s port %d%s", host, port, " (TLS)" if tls else "")

@@ -29,7 +29,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, parse_line
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.outbox import Outbox
-from process_cosmos_gateway.store import Store
+from process_cosmos_gateway.store import Store, Transaction
 
 from . import enrolment
 from .cloud import Cloud
@@ -42,7 +42,6 @@ from .settings import (
     Credentials,
     Settings,
     StoredDestination,
-    WebhookSettings,
     add_approval,
     apply_change,
     carry_over_approvals,
@@ -231,17 +230,7 @@ class Destinations:
         await asyncio.shield(task)
 
     async def _replace(self, settings: Settings) -> None:
-        async with self._changing:
-            group = await self._group()
-            before = await self._store.read(lambda transaction: load_one(transaction, settings.name))
-            if before is not None and isinstance(settings, WebhookSettings):
-                settings = carry_over_approvals(settings, before.settings)
-            destination = await self._build(settings)
-            # The old worker must not write beside the new one's settings.
-            async with self._stopped(settings.name, destination):
-                await self._store.write(lambda transaction: save(transaction, settings))
-                await self._outbox.register(settings.name, settings.kinds)
-            self._start(group, destination, StoredDestination(settings=settings))
+        await self._install(settings.name, lambda before: carry_over_approvals(settings, before), save)
 
     async def _apply_renewal(self, old: CloudSettings, new: CloudSettings) -> None:
         """Store renewed credentials, unless the destination was enrolled again or removed meanwhile."""
@@ -259,22 +248,33 @@ class Destinations:
 
         Raises ``unknown_destination`` if there is none of this name, and whatever ``change_fn`` raises.
         """
-        await self._run_to_completion(self._change_settings(name, change_fn))
 
-    async def _change_settings(self, name: str, change_fn: Callable[[Settings], Settings | None]) -> None:
+        def change(before: Settings | None) -> Settings | None:
+            if before is None:
+                raise _unknown_destination()
+            return change_fn(before)
+
+        # Read again when it is written: the old worker may have settled events until it stopped.
+        await self._run_to_completion(self._install(name, change, update_settings))
+
+    async def _install(
+        self,
+        name: str,
+        settings_fn: Callable[[Settings | None], Settings | None],
+        write_fn: Callable[[Transaction, Settings], StoredDestination],
+    ) -> None:
+        """Restart a destination with the settings that ``settings_fn`` returns for the stored ones; None: leave it."""
         async with self._changing:
             group = await self._group()
-            stored = await self._store.read(lambda transaction: load_one(transaction, name))
-            if stored is None:
-                raise _unknown_destination()
-            settings = change_fn(stored.settings)
+            before = await self._store.read(lambda transaction: load_one(transaction, name))
+            settings = settings_fn(None if before is None else before.settings)
             if settings is None:
                 return
             # Built before the old worker is stopped: settings that cannot be used must change nothing.
             destination = await self._build(settings)
+            # The old worker must not write beside the new one's settings.
             async with self._stopped(name, destination):
-                # Read again: the old worker may have settled events until it stopped.
-                stored = await self._store.write(lambda transaction: update_settings(transaction, settings))
+                stored = await self._store.write(lambda transaction: write_fn(transaction, settings))
                 await self._outbox.register(name, settings.kinds)
             self._start(group, destination, stored)
 
