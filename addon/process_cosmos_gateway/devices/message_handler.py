@@ -24,7 +24,7 @@ from process_cosmos_gateway.outbox import Event, Outbox, device_key
 from process_cosmos_gateway.store import Transaction
 
 from . import repository
-from .message_writer import Change
+from .message_writer import Change, MessageChanges
 from .readings import readings
 from .readings.downsampling import Point
 from .readings.forwarding import Forwarding
@@ -47,14 +47,6 @@ _AVAILABILITY = {b"online": True, b'"online"': True, b"offline": False, b'"offli
 _MAX_CLOCK_AHEAD = 300.0
 _MAX_LOGGED_TOPICS = 1000
 _MAX_TOPIC_CHARACTERS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class MessageChanges:
-    """The changes to store for a message. ``is_reading``: they are only readings of a number."""
-
-    changes: Sequence[Change] = ()
-    is_reading: bool = False
 
 
 @dataclass(kw_only=True, eq=False)

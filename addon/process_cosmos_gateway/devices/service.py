@@ -21,8 +21,8 @@ from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store
 
 from . import repository
-from .message_handler import MessageChanges, MessageHandler
-from .message_writer import Change, MessageWriter, PendingWrite
+from .message_handler import MessageHandler
+from .message_writer import Change, MessageChanges, MessageWriter, PendingWrite
 from .mqtt.broker_reconnect import BrokerConnector
 from .mqtt.broker_state import BrokerState
 from .mqtt.connection import Connection, Message
@@ -281,15 +281,8 @@ class Devices:
     def _enqueue(
         self, connection: Connection, message: Message, result: MessageChanges, mark: bytes | None = None
     ) -> None:
-        pending = PendingWrite(
-            connection=connection,
-            message=message,
-            session=self._session.name,
-            mark=mark,
-            changes=result.changes,
-            is_reading=result.is_reading,
-        )
-        self._writer.put(pending)
+        name = self._session.name
+        self._writer.put(PendingWrite(connection=connection, message=message, session=name, stored=result, mark=mark))
 
     # Messages that were deferred, and acknowledged at that time
 
