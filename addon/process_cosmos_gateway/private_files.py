@@ -34,7 +34,7 @@ def move_durably(draft: Path, path: Path) -> None:
 
 
 def secret_hash(secret: str) -> str:
-    """Return what a file holds in place of a secret that is compared only: its SHA-256 in hex."""
+    """Return what is stored in place of a secret that is compared only: its SHA-256 in hex."""
     return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
