@@ -125,7 +125,7 @@ class Server:
 
     async def _serve_session(self, request: web.Request) -> web.StreamResponse:
         if not self._has_token(request):
-            return _unauthorized()
+            return problem_reply(Code.UNAUTHORIZED, _NO_TOKEN, HTTPStatus.UNAUTHORIZED)
         request.app[LISTENER].admit(request, "home assistant")
         # One byte more than the contract allows: aiohttp refuses a frame of exactly its limit.
         socket = web.WebSocketResponse(timeout=_CLOSING_SECONDS, compress=False, max_msg_size=MAX_FRAME + 1)
@@ -214,7 +214,3 @@ class Server:
 def _is_not_bad_http(record: logging.LogRecord) -> bool:
     """Filter out errors about invalid HTTP, with which any client could fill the disk with log lines."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
-
-
-def _unauthorized() -> web.Response:
-    return problem_reply(Code.UNAUTHORIZED, _NO_TOKEN, HTTPStatus.UNAUTHORIZED)

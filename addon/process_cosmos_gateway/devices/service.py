@@ -16,7 +16,7 @@ from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.messages import DeviceChange
 from process_cosmos_gateway.errors import RequestRefusedError
-from process_cosmos_gateway.options import MEGABYTE
+from process_cosmos_gateway.options import MEGABYTE, BrokerOptions, ReadingOptions
 from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store
 
@@ -29,7 +29,6 @@ from .mqtt.connection import Connection, Message
 from .mqtt.errors import DeniedError, MqttError
 from .mqtt.mqtt_session import DROPPED_TOPIC, MqttSession
 from .mqtt.redelivery import ReceivedMessages, RedeliveryStatus
-from .options import BrokerOptions, ReadingOptions
 from .readings.forwarding import Forwarding
 from .readings.retention import Retention
 from .things.description import DescriptionError, parse_description
