@@ -10,8 +10,7 @@ from typing import override
 
 import orjson
 
-from process_cosmos_gateway.devices.options import BrokerOptions
-from process_cosmos_gateway.options import OptionsError, parse_options
+from process_cosmos_gateway.options import BrokerOptions, OptionsError, parse_options
 from process_cosmos_testbed.processes import ManagedProcess, ProcessFailedError, accepts, free_ports
 from process_cosmos_testbed.virtual_devices.device import Json, VirtualDevice
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from .api.identity import ensure_identity, server_context
 from .api.pairing import discovery_token
 from .components import VERSION, Machine, build, open_store
-from .errors import FolderInvalidError, FolderTakenError
+from .errors import StartError
 from .options import BrokerOptions, Options
-from .store.errors import StoreDamagedError, StoreReadOnlyError
+from .store.errors import READ_ONLY, StoreDamagedError
 from .supervisor import Supervisor
 
 _LOGGER = logging.getLogger(__name__)
@@ -96,17 +96,16 @@ def _lock_data_folder(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
     except BlockingIOError as error:
-        raise FolderTakenError(
-            f"Another gateway uses the data folder {folder}. Stop it, or set another folder for this one."
-        ) from error
+        message = f"Another gateway uses the data folder {folder}. Stop it, or set another folder for this one."
+        raise StartError(message, "start_folder_taken") from error
     except OSError as error:
         if error.errno in (EEXIST, ENOTDIR, ENAMETOOLONG, EISDIR, ELOOP, ENOENT):
-            raise FolderInvalidError(
-                f"{folder} cannot be the data folder ({error.strerror}). Set a folder that can be created."
-            ) from error
+            message = f"{folder} cannot be the data folder ({error.strerror}). Set a folder that can be created."
+            raise StartError(message, "start_folder_invalid") from error
         if error.errno not in (EACCES, EPERM, EROFS):
             raise
-        raise StoreReadOnlyError(
+        raise StartError(
             f"The data folder {folder} is not writable. Make it writable, and check the disk: a failing one is mounted"
-            " read-only."
+            " read-only.",
+            READ_ONLY,
         ) from error

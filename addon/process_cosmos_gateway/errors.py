@@ -31,28 +31,7 @@ class StoreError(GatewayError):
 class StartError(GatewayError):
     """The gateway cannot start; the message says what to correct, and contains no secret."""
 
-    code: ClassVar[str] = "command_failed"
-
-
-class PortTakenError(StartError):
-    """Another program listens on the gateway's port."""
-
-    code: ClassVar[str] = "start_port_taken"
-
-
-class FolderTakenError(StartError):
-    """Another gateway uses the data folder."""
-
-    code: ClassVar[str] = "start_folder_taken"
-
-
-class FolderInvalidError(StartError):
-    """The data folder cannot be created: a file is in its place, or its name is too long."""
-
-    code: ClassVar[str] = "start_folder_invalid"
-
-
-class TokenMissingError(StartError):
-    """The Supervisor provided options but no token."""
-
-    code: ClassVar[str] = "start_token_missing"
+    def __init__(self, message: str, code: str = "command_failed") -> None:
+        """Create the error from a sentence and its stable code."""
+        super().__init__(message)
+        self.code = code

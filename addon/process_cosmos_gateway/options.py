@@ -17,7 +17,7 @@ import orjson
 from .broker_address import split_broker_address
 from .contract.codec import parse
 from .contract.errors import ContractError
-from .errors import GatewayError, TokenMissingError
+from .errors import GatewayError, StartError
 
 PREFIX = "PROCESS_COSMOS_"
 """The prefix of each key, in upper case, in the environment; ``PROCESS_COSMOS_OPTIONS`` names the TOML file."""
@@ -241,7 +241,7 @@ class Options:
 
 
 def read_options(file: Path | None = None, environment: Mapping[str, str] = os.environ) -> Options:
-    """Read the options of this process; raise ``OptionsError`` with every mistake, or ``TokenMissingError``.
+    """Read the options of this process; raise ``OptionsError`` with every mistake, or ``StartError``.
 
     Under the Supervisor (``SUPERVISOR_TOKEN`` is set) they come from ``/data/options.json``. Elsewhere they come from
     the TOML ``file`` (or the one named by ``PROCESS_COSMOS_OPTIONS``) and ``PROCESS_COSMOS_<KEY>`` variables, which
@@ -256,7 +256,9 @@ def read_options(file: Path | None = None, environment: Mapping[str, str] = os.e
         if name.startswith(PREFIX) and not _is_of_kubernetes(name.removeprefix(PREFIX), value)
     }
     if not variables and file is None and SUPERVISOR_OPTIONS.exists():
-        raise TokenMissingError("The Supervisor provided options but no token. Restart the app, then the host.")
+        raise StartError(
+            "The Supervisor provided options but no token. Restart the app, then the host.", "start_token_missing"
+        )
     named = variables.pop("options", None)
     path = file or (Path(named) if named else None)
     return parse_options({**(_load_document(path, tomllib.loads) if path else {}), **variables})

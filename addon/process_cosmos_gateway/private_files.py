@@ -1,6 +1,7 @@
 """Small files that only the gateway's user can read, written to survive a power cut."""
 
 import os
+from hashlib import sha256
 from pathlib import Path
 
 
@@ -30,6 +31,11 @@ def move_durably(draft: Path, path: Path) -> None:
     sync_file(draft)
     draft.replace(path)
     sync_folder(path.parent)
+
+
+def secret_hash(secret: str) -> str:
+    """Return what is stored in place of a secret that is compared only: its SHA-256 in hex."""
+    return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def remove_private(path: Path) -> None:

@@ -17,7 +17,6 @@ from process_cosmos_gateway.contract.events import event_type, site_source
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.session import Problem
 
-from .errors import CloudError
 from .problems import ProblemError, RequestTooLargeError
 from .readings import CONTENT_TYPE, SenMLRecord, SeriesNumbers, parse_records
 
@@ -204,16 +203,10 @@ def _check_event(document: object, source: str) -> tuple[str, list[SenMLRecord],
         raise ContractError("$.subject", "must be a string")
     _check_time(document.get("time"))
     if document.get("source") != source:
-        raise WrongSiteError("$.source", "must be the site this certificate was issued to")
+        raise ContractError("$.source", "must be the site this certificate was issued to", Code.NOT_ALLOWED)
     if document.get("datacontenttype") == CONTENT_TYPE:
         return identifier, parse_records(document.get("data")), None
     return identifier, [], document.get("subject") if document["type"] in CLOSING else None
-
-
-class WrongSiteError(CloudError, ContractError):
-    """The source of the event is another site."""
-
-    code = Code.NOT_ALLOWED
 
 
 def _check_time(time: object) -> None:

@@ -1,10 +1,10 @@
 """One-time enrolment codes: created by an administrator, valid for one enrolment."""
 
-import hashlib
 import secrets
 
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Ulid
+from process_cosmos_gateway.private_files import secret_hash
 
 from .database import Connection
 from .problems import RefusedError
@@ -14,9 +14,10 @@ VALID_SECONDS = 24 * 3600
 
 def make_code(connection: Connection, now: float, site: str | None = None) -> str:
     """Create and return a new secret, valid for one enrolment within a day; ``site``: valid for this site only."""
+    # 192 random bits, which nobody can guess: a plain hash is enough.
     secret = secrets.token_urlsafe(24)
     connection.execute(
-        "INSERT INTO code (sha256, expires_at, site) VALUES (?, ?, ?)", (_hash(secret), now + VALID_SECONDS, site)
+        "INSERT INTO code (sha256, expires_at, site) VALUES (?, ?, ?)", (secret_hash(secret), now + VALID_SECONDS, site)
     )
     return secret
 
@@ -33,7 +34,9 @@ def check_code(connection: Connection, secret: str, site: Ulid, now: float) -> N
 
 def _refusal(connection: Connection, secret: str, site: Ulid, now: float) -> str | None:
     """Return why the code is not valid, as a sentence for people."""
-    row = connection.execute("SELECT expires_at, used_at, site FROM code WHERE sha256 = ?", (_hash(secret),)).fetchone()
+    row = connection.execute(
+        "SELECT expires_at, used_at, site FROM code WHERE sha256 = ?", (secret_hash(secret),)
+    ).fetchone()
     if row is None:
         return "This one-time code is not known to this endpoint. Check that it is complete, or ask for a new one."
     expires_at, used_at, meant_for = row
@@ -52,9 +55,4 @@ def spend_code(connection: Connection, secret: str, site: Ulid, now: float) -> N
     """Mark the code as used, in the transaction that enrols ``site``; raise ``RefusedError`` if it is not valid."""
     # Checked again: another enrolment may have used the code since the request was checked.
     check_code(connection, secret, site, now)
-    connection.execute("UPDATE code SET used_at = ? WHERE sha256 = ?", (now, _hash(secret)))
-
-
-def _hash(secret: str) -> str:
-    # A plain hash is enough: nobody can guess a secret of 192 random bits.
-    return hashlib.sha256(secret.encode()).hexdigest()
+    connection.execute("UPDATE code SET used_at = ? WHERE sha256 = ?", (now, secret_hash(secret)))

@@ -12,7 +12,6 @@ from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.identifiers import Ulid, split_names
 
 from .database import Connection
-from .errors import CloudError
 
 CONTENT_TYPE = "application/senml+json"
 NEWEST_VERSION = 10
@@ -61,18 +60,12 @@ class SenMLRecord:
     value: Value
 
 
-class TooLargeError(CloudError, ContractError):
-    """The event exceeds the limits of a reading batch."""
-
-    code = Code.TOO_LARGE
-
-
 def parse_records(data: object) -> list[SenMLRecord]:
     """Parse the data of a reading batch and resolve base fields; raise ``ContractError`` if it is not valid SenML."""
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
         raise ContractError("$.data", "must be an array of SenML records")
     if len(data) > MOST_RECORDS:
-        raise TooLargeError("$.data", f"must not have more than {MOST_RECORDS} records")
+        raise ContractError("$.data", f"must not have more than {MOST_RECORDS} records", Code.TOO_LARGE)
     characters = 0
     name, unit, time, value = "", None, 0.0, 0.0
     records = []
@@ -85,7 +78,8 @@ def parse_records(data: object) -> list[SenMLRecord]:
         own, own_unit = _text(item, "n", "", path), _text(item, "u", unit, path)
         characters += len(name) + len(own) + len(own_unit or "")
         if characters > MOST_CHARACTERS:
-            raise TooLargeError("$.data", f"must not have more than {MOST_CHARACTERS} characters of names and units")
+            reason = f"must not have more than {MOST_CHARACTERS} characters of names and units"
+            raise ContractError("$.data", reason, Code.TOO_LARGE)
         names = _parse_name(f"{name}{own}", path)
         at = time + _number(item, "t", 0.0, path)
         if not EARLIEST <= at <= LATEST:

@@ -100,11 +100,9 @@ class Endpoint:
         self._authority = authority
         self._stopping = asyncio.Event()
         self._newest_connection: dict[Ulid, int] = {}
-        self._batches, self._polls, self._renewals = (
-            RequestSlots(MOST_BATCHES),
-            RequestSlots(MOST_POLLS),
-            RequestSlots(MOST_RENEWALS),
-        )
+        self._batches = RequestSlots(MOST_BATCHES)
+        self._polls = RequestSlots(MOST_POLLS)
+        self._renewals = RequestSlots(MOST_RENEWALS)
 
     def app(self) -> web.Application:
         """Return the web application with all routes."""
@@ -148,15 +146,14 @@ class Endpoint:
         requested = parse(EnrolmentRequest, decode_json(await read_body(request, MAX_REQUEST)))
         now = time.time()
 
-        def check(connection: Connection) -> None:
-            check_code(connection, requested.secret, requested.site, now)
-
         def enrol(connection: Connection) -> None:
             spend_code(connection, requested.secret, requested.site, now)
             record_enrolment(connection, requested.site, certificate.serial, now)
 
         # Checked first: without a valid code the CSR is not parsed and nothing is signed.
-        await self._database.read(check, _address(request))
+        await self._database.read(
+            lambda connection: check_code(connection, requested.secret, requested.site, now), _address(request)
+        )
         certificate = await self._issue(requested.csr, requested.site)
         await self._database.write(enrol, requested.site)
         return _reply(Enrolled(certificate=certificate.certificate, ca=self._authority.pem))

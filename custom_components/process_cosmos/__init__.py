@@ -4,6 +4,7 @@ from homeassistant.components.automation import EVENT_AUTOMATION_RELOADED
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.start import async_at_started
 from homeassistant.helpers.typing import ConfigType
 
@@ -16,8 +17,8 @@ from .data import CosmosConfigEntry, CosmosRuntime, loaded_runtime
 from .flows.gateway_requests import GatewayAccess, async_remove_destinations
 from .gateway import missed_changes
 from .gateway.registry import device_identifier, register_site
-from .issues import call_mistakes
-from .issues.site_issues import clear_all_issues
+from .issues.call_mistakes import CALL_PROBLEMS
+from .issues.site_issues import clear_all_issues, issues_with_prefix
 from .workflows import workflow_update, workflows
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
@@ -75,8 +76,9 @@ async def async_remove_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> N
     clear_all_issues(hass, entry)
     missed_changes.forget(hass, entry)
     if not hass.config_entries.async_entries(DOMAIN):
-        call_mistakes.forget(hass)
-        workflow_update.delete_issues(hass)  # not on unload: an ignored issue stays ignored
+        # Not on unload: an ignored issue stays ignored.
+        for issue in issues_with_prefix(hass, CALL_PROBLEMS, workflow_update.WORKFLOW_BEHIND):
+            ir.async_delete_issue(hass, DOMAIN, issue.issue_id)
         await workflows.async_remove_unused_copies(hass)
 
 

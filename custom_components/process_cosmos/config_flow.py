@@ -97,7 +97,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
 
     async def async_step_without_app(self, _: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Set up a site without an app, if there is none yet."""
-        if self._people_only_entry():
+        if self._entry_with(CONF_SITE, None):
             return self.async_abort(reason="already_configured")
         return await self.async_step_who()
 
@@ -115,7 +115,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
         self._abort_if_unique_id_configured(updates=self._found.data)
         # Another identity at the address of a site: its app has lost its data. A person decides in the repair, because
         # the destinations and their secrets were in the lost app.
-        if served := self._entry_at(self._found.url):
+        if served := self._entry_with(CONF_URL, self._found.url):
             show_other_gateway(self.hass, served)
             return self.async_abort(reason="other_app", description_placeholders={"site": served.title})
         self.context["title_placeholders"] = {"name": discovery_info.name}
@@ -247,7 +247,7 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
             self._abort_if_unique_id_configured()
             return await self.async_step_other_gateway()
         self._abort_if_unique_id_configured(updates=found.data)
-        self._join_values = entry or self._people_only_entry()
+        self._join_values = entry or self._entry_with(CONF_SITE, None)
         if self._join_values or CONF_PHONES in self._options:
             return await self.async_step_elsewhere()
         return await self.async_step_who()
@@ -321,14 +321,10 @@ class CosmosConfigFlow(AddDestinationSteps, ConfigFlow, domain=DOMAIN):
         """The gateway, for steps that run after it was found."""
         return cast("GatewayAccess", self._found)
 
-    def _entry_at(self, url: str) -> ConfigEntry | None:
+    def _entry_with(self, key: str, value: str | None) -> ConfigEntry | None:
         # An ignored discovery is an entry too, but one without data.
         entries = self._async_current_entries(include_ignore=False)
-        return next((entry for entry in entries if entry.data[CONF_URL] == url), None)
-
-    def _people_only_entry(self) -> ConfigEntry | None:
-        entries = self._async_current_entries(include_ignore=False)
-        return next((entry for entry in entries if entry.data[CONF_SITE] is None), None)
+        return next((entry for entry in entries if entry.data[key] == value), None)
 
     def _title(self) -> str:
         number = len(self._async_current_entries(include_ignore=False)) + 1

@@ -1,11 +1,11 @@
 """Base classes of the entities, and functions that add entities as devices appear."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import override
 
-from homeassistant.core import callback
+from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers.entity import Entity, EntityDescription
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
@@ -140,6 +140,19 @@ class PropertyEntity(DeviceEntity):
         await self.coordinator.connection.async_request(
             WriteProperty(device=self.device_id, property=self.property_name, value=value)
         )
+
+
+def property_platform(
+    shown_by: type[PropertyEntity],
+) -> Callable[[HomeAssistant, CosmosConfigEntry, AddConfigEntryEntitiesCallback], Awaitable[None]]:
+    """Return the ``async_setup_entry`` of a platform that has no other entities than those of ``shown_by``."""
+
+    async def async_setup_entry(
+        _: HomeAssistant, entry: CosmosConfigEntry, add: AddConfigEntryEntitiesCallback
+    ) -> None:
+        add_property_entities(entry, add, shown_by)
+
+    return async_setup_entry
 
 
 def add_property_entities(

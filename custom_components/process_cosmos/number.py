@@ -3,26 +3,14 @@
 from typing import override
 
 from homeassistant.components.number import NumberEntity, NumberMode
-from homeassistant.core import HomeAssistant
-from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .contract.devices import Property, PropertyKind
-from .data import CosmosConfigEntry
-from .entity import PropertyEntity, add_property_entities
+from .entity import PropertyEntity, property_platform
 
 PARALLEL_UPDATES = 0
 
 _UNLIMITED = 1e9
 """Limit of a property without one of its own; Home Assistant's defaults are 0 to 100."""
-
-
-async def async_setup_entry(
-    hass: HomeAssistant,  # noqa: ARG001 - Home Assistant's signature
-    entry: CosmosConfigEntry,
-    async_add_entities: AddConfigEntryEntitiesCallback,
-) -> None:
-    """Add the numbers of all devices."""
-    add_property_entities(entry, async_add_entities, PropertyNumber)
 
 
 class PropertyNumber(PropertyEntity, NumberEntity):
@@ -55,3 +43,6 @@ class PropertyNumber(PropertyEntity, NumberEntity):
     async def async_set_native_value(self, value: float) -> None:
         """Write ``value`` to the device."""
         await self.async_write(value)
+
+
+async_setup_entry = property_platform(PropertyNumber)

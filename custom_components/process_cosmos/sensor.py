@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, override
 
 from homeassistant.components.sensor import SensorDeviceClass, SensorEntity, SensorEntityDescription, SensorStateClass
@@ -49,6 +50,11 @@ def _links(site: SiteStatus) -> dict[str, Any]:
     }
 
 
+def _waiting(key: str, priority: Priority) -> SiteSensorDescription:
+    value_fn = attrgetter(f"status.waiting.{priority}")
+    return SiteSensorDescription(key=key, state_class=SensorStateClass.MEASUREMENT, value_fn=value_fn)
+
+
 def _dropped(key: str, priority: Priority) -> SiteSensorDescription:
     return SiteSensorDescription(
         key=key,
@@ -66,21 +72,9 @@ SITE_SENSORS = (
         value_fn=_worst_link,
         attributes_fn=_links,
     ),
-    SiteSensorDescription(
-        key="waiting_urgent",
-        state_class=SensorStateClass.MEASUREMENT,
-        value_fn=lambda site: site.status.waiting.urgent,
-    ),
-    SiteSensorDescription(
-        key="waiting_change",
-        state_class=SensorStateClass.MEASUREMENT,
-        value_fn=lambda site: site.status.waiting.change,
-    ),
-    SiteSensorDescription(
-        key="waiting_reading",
-        state_class=SensorStateClass.MEASUREMENT,
-        value_fn=lambda site: site.status.waiting.reading,
-    ),
+    _waiting("waiting_urgent", Priority.URGENT),
+    _waiting("waiting_change", Priority.CHANGE),
+    _waiting("waiting_reading", Priority.READING),
     SiteSensorDescription(
         key="oldest_waiting",
         device_class=SensorDeviceClass.TIMESTAMP,

@@ -3,23 +3,11 @@
 from typing import Any, override
 
 from homeassistant.components.switch import SwitchEntity
-from homeassistant.core import HomeAssistant
-from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .contract.devices import Hint, Property, PropertyKind
-from .data import CosmosConfigEntry
-from .entity import PropertyEntity, add_property_entities
+from .entity import PropertyEntity, property_platform
 
 PARALLEL_UPDATES = 0
-
-
-async def async_setup_entry(
-    hass: HomeAssistant,  # noqa: ARG001 - Home Assistant's signature
-    entry: CosmosConfigEntry,
-    async_add_entities: AddConfigEntryEntitiesCallback,
-) -> None:
-    """Add the switches of all devices."""
-    add_property_entities(entry, async_add_entities, PropertySwitch)
 
 
 class PropertySwitch(PropertyEntity, SwitchEntity):
@@ -46,3 +34,6 @@ class PropertySwitch(PropertyEntity, SwitchEntity):
     async def async_turn_off(self, **kwargs: Any) -> None:
         """Write false to the device."""
         await self.async_write(value=False)
+
+
+async_setup_entry = property_platform(PropertySwitch)

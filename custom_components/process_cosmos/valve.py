@@ -3,25 +3,13 @@
 from typing import override
 
 from homeassistant.components.valve import ValveEntity, ValveEntityFeature
-from homeassistant.core import HomeAssistant
-from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .contract.devices import Device, Hint, Property, PropertyKind
 from .coordinator import CosmosCoordinator
-from .data import CosmosConfigEntry
-from .entity import PropertyEntity, add_property_entities
+from .entity import PropertyEntity, property_platform
 
 # Unlimited: a limit would also count actions, and one device that hangs would delay the writes to all others.
 PARALLEL_UPDATES = 0
-
-
-async def async_setup_entry(
-    hass: HomeAssistant,  # noqa: ARG001 - Home Assistant's signature
-    entry: CosmosConfigEntry,
-    async_add_entities: AddConfigEntryEntitiesCallback,
-) -> None:
-    """Add the valves of all devices."""
-    add_property_entities(entry, async_add_entities, PropertyValve)
 
 
 class PropertyValve(PropertyEntity, ValveEntity):
@@ -57,3 +45,6 @@ class PropertyValve(PropertyEntity, ValveEntity):
     async def async_close_valve(self) -> None:
         """Write false, which closes the valve."""
         await self.async_write(value=False)
+
+
+async_setup_entry = property_platform(PropertyValve)

@@ -71,9 +71,8 @@ def codes_of_stores() -> set[str]:
 
 def codes_of_the_start() -> set[str]:
     """What the app says when it cannot start, and of the Supervisor."""
-    modules = matching(
-        "process_cosmos_gateway.errors", "process_cosmos_gateway.__main__", "process_cosmos_gateway.supervisor"
-    )
+    starting = ("__main__", "api.server", "app", "errors", "options", "supervisor")
+    modules = matching(*(f"process_cosmos_gateway.{name}" for name in starting))
     said = (text.partition(":")[0] for module in modules for text in texts(module.tree))
     return {code for code in said if _START.fullmatch(code)}
 

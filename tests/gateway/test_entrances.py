@@ -30,10 +30,10 @@ from process_cosmos_gateway.destinations.http_request import Reply
 from process_cosmos_gateway.destinations.inbox import parse_inbox_page
 from process_cosmos_gateway.destinations.settings import WebhookSettings
 from process_cosmos_gateway.destinations.webhook import Webhook
-from process_cosmos_gateway.devices import BrokerOptions, Devices, repository
+from process_cosmos_gateway.devices import Devices, repository
 from process_cosmos_gateway.devices.mqtt.connection import Message
 from process_cosmos_gateway.devices.things.rate_limiter import InboundMessage
-from process_cosmos_gateway.options import OptionsError, parse_options
+from process_cosmos_gateway.options import BrokerOptions, OptionsError, parse_options
 from process_cosmos_gateway.outbox import Delivered, Outbox
 from process_cosmos_gateway.store import Transaction
 from tests.support.hostile import HEALTHY, LEVELS, documents, is_json, nested

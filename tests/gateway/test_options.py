@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from process_cosmos_gateway.errors import TokenMissingError
+from process_cosmos_gateway.errors import StartError
 from process_cosmos_gateway.options import (
     SUPERVISOR_OPTIONS,
     Aggregate,
@@ -253,8 +253,9 @@ def test_supervisor_options_without_a_token_are_reported(tmp_path: Path, monkeyp
     file = tmp_path / "options.json"
     file.write_text('{"log_level": "debug"}')
     monkeypatch.setattr("process_cosmos_gateway.options.SUPERVISOR_OPTIONS", file)
-    with pytest.raises(TokenMissingError, match="Restart the app, then the host"):
+    with pytest.raises(StartError, match="Restart the app, then the host") as missing:
         read_options(environment={})
+    assert missing.value.code == "start_token_missing"
     assert read_options(environment={"PROCESS_COSMOS_DATA": "/data"}).supervisor_token is None
 
 

@@ -50,7 +50,7 @@ class Alerts:
         self._store = store
         self._clock = clock
         self._steady = steady
-        self._processor = TransitionProcessor(outbox, clock, steady, self._send_outcome)
+        self._processor = TransitionProcessor(outbox, clock, steady, self._send_if_caught_up)
         self._send: Send | None = None
         self._caught_up = False
         self.entry: str | None = state.get("entry")
@@ -173,7 +173,7 @@ class Alerts:
         for item in items:
             proposal = proposals.add(transaction, item, destination, now)
             if proposal is not None:
-                transaction.after_commit(partial(self._send_proposal, proposal))
+                transaction.after_commit(partial(self._send_if_caught_up, proposal.to_message(now)))
 
     def has_room(self, transaction: Transaction) -> bool:
         """Return whether more proposals may be stored for Home Assistant."""
@@ -247,12 +247,7 @@ class Alerts:
             self._may_deliver.clear()
         self._wake.set()
 
-    def _send_outcome(self, outcome: Notified) -> None:
+    def _send_if_caught_up(self, message: Notified | Propose) -> None:
         if self._send is not None and self._caught_up:
-            self._send(outcome)
-        self._wake.set()
-
-    def _send_proposal(self, proposal: Proposal) -> None:
-        if self._send is not None and self._caught_up:
-            self._send(proposal.to_message(self._steady.now()))
+            self._send(message)
         self._wake.set()

@@ -1,7 +1,7 @@
 """Processing of alert transitions, proposals and delivery results within one transaction."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from secrets import token_bytes
 
 from process_cosmos_gateway.clock import Clock
@@ -46,23 +46,23 @@ def _closes_again(change: Change, closed: Replica) -> bool:
     return change.kind in _CLOSINGS and alike
 
 
+@dataclass(eq=False, repr=False)
 class TransitionProcessor:
-    """Processor of all changes to replica, notification requests and proposals, within the caller's transaction."""
+    """Processor of all changes to replica, notification requests and proposals, within the caller's transaction.
 
-    def __init__(
-        self, outbox: Outbox, clock: Clock, steady: SteadyClock, on_outcome: Callable[[Notified], None]
-    ) -> None:
-        """Set the collaborators; ``on_outcome`` is called in the event loop with each committed outcome."""
-        self._outbox = outbox
-        self._clock = clock
-        self._steady = steady
-        self._on_outcome = on_outcome
-        self._merged: set[Ulid] = set()
-        """Alerts whose state after a restore the integration itself has reported to this process."""
+    ``on_outcome`` is called in the event loop with each committed outcome.
+    """
+
+    outbox: Outbox
+    clock: Clock
+    steady: SteadyClock
+    on_outcome: Callable[[Notified], None]
+    _merged: set[Ulid] = field(init=False, default_factory=set)
+    """Alerts whose state after a restore the integration itself has reported to this process."""
 
     def save_time(self, transaction: Transaction) -> None:
         """Store the steady time, which timers need after a restart."""
-        replica.save_state(transaction, offset=self._steady.offset, newest=self._steady.now())
+        replica.save_state(transaction, offset=self.steady.offset, newest=self.steady.now())
 
     def apply(self, transaction: Transaction, transition: Transition) -> None:
         """Apply one record of the integration's log, unless it was applied before."""
@@ -84,16 +84,16 @@ class TransitionProcessor:
             # Closed stays closed: a restored integration learns it from the summaries, and no one is notified again.
             return
         if closed is None or not _closes_again(change, closed):
-            self._outbox.add(transaction, transition_event(change))
+            self.outbox.add(transaction, transition_event(change))
         if change.kind in _MERGED:
             self._merged.add(alert.id)
-        replica.save_alert(transaction, change, transition.position, self._steady.now())
+        replica.save_alert(transaction, change, transition.position, self.steady.now())
         if not alert.state.alive:
-            replica.delete_old_closed(transaction, self._steady.now())
+            replica.delete_old_closed(transaction, self.steady.now())
         requests = change.requests if alert.state.alive else ()
         if requests is None:
             return
-        now = self._steady.now()
+        now = self.steady.now()
         newer = [
             TrackedRequest(
                 key=request.key, due=now + request.due_in, due_away=now + request.due_if_home_assistant_away_in
@@ -112,11 +112,11 @@ class TransitionProcessor:
         After the backup was made, destinations may have received the closing of some of them. Alerts merged by the
         integration are excluded, as its own events report them.
         """
-        now = self._clock.now()
+        now = self.clock.now()
         ulid_fn = UlidFactory(lambda: int(now.timestamp() * 1000), token_bytes)
         for alive in replica.alive_alerts(transaction):
             if alive.replica.id not in self._merged:
-                self._outbox.add(transaction, reconciled_event(ulid_fn(), alive.replica, now))
+                self.outbox.add(transaction, reconciled_event(ulid_fn(), alive.replica, now))
         self._merged.clear()
 
     def process_due_requests(self, transaction: Transaction, circumstances: Circumstances) -> float | None:
@@ -138,14 +138,14 @@ class TransitionProcessor:
                 times.append(decision.next_check)
         if times:
             self.save_time(transaction)
-            return min(*times, self._steady.now() + _LONGEST_SILENCE)
+            return min(*times, self.steady.now() + _LONGEST_SILENCE)
         return None
 
     def _decide(
         self, transaction: Transaction, alive: replica.AliveAlert, silent_until: float, circumstances: Circumstances
     ) -> Decision:
         situation = Situation(
-            now=self._steady.now(),
+            now=self.steady.now(),
             until=alive.until,
             silent_until=silent_until,
             home_assistant_away=circumstances.home_assistant_away,
@@ -156,9 +156,9 @@ class TransitionProcessor:
     def _apply_decision(self, transaction: Transaction, decision: Decision, alive: replica.AliveAlert) -> None:
         self._cancel(transaction, dropped=decision.dropped, withdraw=decision.withdraw)
         for request in decision.queue:
-            self._outbox.add(transaction, request_event(request.key, alive.replica, self._clock.now()))
+            self.outbox.add(transaction, request_event(request.key, alive.replica, self.clock.now()))
             replica.save_request(transaction, replace(request, state=RequestState.QUEUED))
-            if not self._outbox.is_reachable(transaction, request.key.recipient.removeprefix(DESTINATION)):
+            if not self.outbox.is_reachable(transaction, request.key.recipient.removeprefix(DESTINATION)):
                 self._settle(transaction, replace(request, state=RequestState.QUEUED), reached=False)
 
     def _cancel(
@@ -167,7 +167,7 @@ class TransitionProcessor:
         for request in dropped:
             replica.delete_request(transaction, request.key)
         for request in withdraw:
-            self._outbox.withdraw(
+            self.outbox.withdraw(
                 transaction, request_event_id(request.key), request.key.recipient.removeprefix(DESTINATION)
             )
             replica.save_request(transaction, replace(request, state=RequestState.WITHDRAWN))
@@ -189,10 +189,10 @@ class TransitionProcessor:
     def _settle(self, transaction: Transaction, request: TrackedRequest, *, reached: bool) -> None:
         state = state_after(request.state, reached=reached)
         if state is not None:
-            after = replace(request, state=state, settled_at=self._steady.now())
+            after = replace(request, state=state, settled_at=self.steady.now())
             replica.save_request(transaction, after)
             # Not earlier: a crash must not undo an outcome that the integration has recorded.
-            transaction.after_commit(lambda: self._on_outcome(self._notified(after)))
+            transaction.after_commit(lambda: self.on_outcome(self._notified(after)))
 
     def outcomes(self, transaction: Transaction) -> Sequence[Notified]:
         """Return the outcomes of the notification requests of alive alerts."""
@@ -200,5 +200,5 @@ class TransitionProcessor:
 
     def _notified(self, request: TrackedRequest) -> Notified:
         """Return the message that reports the outcome of a request to the integration."""
-        age = 0.0 if request.settled_at is None else max(0.0, self._steady.now() - request.settled_at)
+        age = 0.0 if request.settled_at is None else max(0.0, self.steady.now() - request.settled_at)
         return Notified(key=request.key, reached=request.state is RequestState.DELIVERED, age=age)

@@ -3,18 +3,19 @@
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from process_cosmos_gateway.contract.destinations import LinkState, Priority, Status, StorageState
+from process_cosmos_gateway.contract.destinations import LinkState, Status, StorageState
 from process_cosmos_gateway.outbox import Depths
-from process_cosmos_gateway.outbox.totals import Totals
+from process_cosmos_gateway.outbox.depths import Totals
 
 from .local_programs.histogram import Durations
 
-type Values = Mapping[str, float] | Mapping[str, float | None] | Mapping[Priority, int]
+type Values = Mapping[Any, float | None]
 
 _PREFIX = "process_cosmos_"
 
@@ -42,52 +43,42 @@ class _Families(Collector):
         return self._families
 
 
-def _of_outbox(depths: Depths, found: Totals) -> Iterable[Metric]:
-    waiting: dict[str, float] = {priority: getattr(depths.waiting, priority) for priority in found.queued}
-    yield _gauge("waiting_events", "Events accepted and not yet confirmed by every destination.", "priority", waiting)
+def _of_outbox(depths: Depths, totals: Totals) -> Iterable[Metric]:
+    queued, delivered = totals
+    waiting: dict[str, float] = {priority: getattr(depths.waiting, priority) for priority in queued}
+    yield _gauge("waiting_events", "Events accepted and not yet confirmed by every destination.", waiting, "priority")
+    yield _gauge("oldest_waiting_seconds", "Seconds since the oldest waiting event was accepted.", {(): depths.oldest})
+    yield _gauge("rejected_events", "Events permanently refused by a destination.", {(): depths.rejected})
+    yield _counter("queued_events", "Events queued since the store was created.", queued, "priority")
+    yield _counter("delivered_events", "Events confirmed since the store was created.", delivered, "destination")
     yield _gauge(
-        "oldest_waiting_seconds", "Seconds since the oldest waiting event was accepted.", None, {"": depths.oldest}
+        "waiting_bytes", "Bytes waiting for the destination with the largest backlog.", depths.bytes, "priority"
     )
-    yield _gauge("rejected_events", "Events permanently refused by a destination.", None, {"": depths.rejected})
-    yield _counter("queued_events", "Events queued since the store was created.", "priority", found.queued)
-    yield _counter("delivered_events", "Events confirmed since the store was created.", "destination", found.delivered)
-    yield _gauge(
-        "waiting_bytes", "Bytes waiting for the destination with the largest backlog.", "priority", depths.bytes
-    )
-    full = {priority: priority in depths.full for priority in found.queued}
-    yield _gauge("queue_full", "1 if a destination's share of the outbox is full.", "priority", full)
-    drops = CounterMetricFamily(
-        _PREFIX + "dropped_events",
-        "Events accepted and dropped since the store was created.",
-        labels=["priority", "reason"],
-    )
-    for labels, count in depths.drops.items():
-        drops.add_metric(labels, count)
-    yield drops
+    full = {priority: priority in depths.full for priority in queued}
+    yield _gauge("queue_full", "1 if a destination's share of the outbox is full.", full, "priority")
     yield _counter(
-        "id_conflicts", "Events refused because their id is known with other content.", None, {"": depths.conflicts}
+        "dropped_events", "Events accepted and dropped since the store was created.", depths.drops, "priority", "reason"
     )
-    yield _counter("forgotten_ids", "Event ids forgotten because the limit was reached.", None, {"": depths.forgotten})
+    yield _counter(
+        "id_conflicts", "Events refused because their id is known with other content.", {(): depths.conflicts}
+    )
+    yield _counter("forgotten_ids", "Event ids forgotten because the limit was reached.", {(): depths.forgotten})
 
 
 def _of_status(status: Status) -> Iterable[Metric]:
     connected = {link.name: link.state is LinkState.CONNECTED for link in status.links}
-    yield _gauge("link_connected", "1 if the destination accepts events.", "destination", connected)
+    yield _gauge("link_connected", "1 if the destination accepts events.", connected, "destination")
     storage = {str(state): state is status.storage for state in StorageState}
-    yield _gauge("storage_state", "1 for the current state of the store's disk.", "state", storage)
-    yield _counter(
-        "broker_dropped_messages", "Messages the broker reports as dropped.", None, {"": status.broker_dropped}
-    )
-    yield _counter("gaps", "Number of times the broker had lost the gateway's session.", None, {"": status.gaps})
+    yield _gauge("storage_state", "1 for the current state of the store's disk.", storage, "state")
+    yield _counter("broker_dropped_messages", "Messages the broker reports as dropped.", {(): status.broker_dropped})
+    yield _counter("gaps", "Number of times the broker had lost the gateway's session.", {(): status.gaps})
 
 
 def _of_disk(data: Path) -> Iterable[Metric]:
     sizes = {path.name: path.stat().st_size for path in sorted(data.glob("gateway.sqlite*")) if path.is_file()}
-    yield _gauge("store_bytes", "Size of the store's files.", "file", sizes)
+    yield _gauge("store_bytes", "Size of the store's files.", sizes, "file")
     written = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
-    yield _counter(
-        "written_bytes", "Bytes written to the disk since the start.", None, {"": int(written["write_bytes"])}
-    )
+    yield _counter("written_bytes", "Bytes written to the disk since the start.", {(): int(written["write_bytes"])})
 
 
 def _histogram(name: str, text: str, durations: Durations) -> Metric:
@@ -97,17 +88,17 @@ def _histogram(name: str, text: str, durations: Durations) -> Metric:
     return family
 
 
-def _gauge(name: str, text: str, label: str | None, values: Values) -> Metric:
-    return _filled(GaugeMetricFamily(_PREFIX + name, text, labels=[label] if label else []), values)
+def _gauge(name: str, text: str, values: Values, *labels: str) -> Metric:
+    return _filled(GaugeMetricFamily(_PREFIX + name, text, labels=labels), values)
 
 
-def _counter(name: str, text: str, label: str | None, values: Values) -> Metric:
-    return _filled(CounterMetricFamily(_PREFIX + name, text, labels=[label] if label else []), values)
+def _counter(name: str, text: str, values: Values, *labels: str) -> Metric:
+    return _filled(CounterMetricFamily(_PREFIX + name, text, labels=labels), values)
 
 
 def _filled[M: GaugeMetricFamily | CounterMetricFamily](family: M, values: Values) -> M:
-    """Add one sample for each value except None; an empty name adds a sample without a label."""
-    for name, value in values.items():
+    """Add one sample for each value except None; a key is the value of the only label, or a tuple of values."""
+    for labels, value in values.items():
         if value is not None:
-            family.add_metric([name] if name else [], value)
+            family.add_metric([labels] if isinstance(labels, str) else labels, value)
     return family

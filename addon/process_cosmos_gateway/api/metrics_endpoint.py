@@ -1,6 +1,7 @@
 """Endpoint of the metrics: ``GET /metrics``."""
 
 import asyncio
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
@@ -10,36 +11,33 @@ from process_cosmos_gateway.contract.destinations import Status
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.errors import StoreError
 from process_cosmos_gateway.outbox import Depths, Outbox
-from process_cosmos_gateway.outbox.totals import Totals, read_totals
+from process_cosmos_gateway.outbox.depths import Totals, read_totals
 from process_cosmos_gateway.store import Store
 
 from .local_programs.histogram import Durations
 from .status import StatusReader
 
 
+@dataclass(eq=False, repr=False)
 class MetricsEndpoint:
     """Metrics endpoint. It reads counters, so that a scrape costs the same with a million events waiting."""
 
-    def __init__(
-        self, store: Store, outbox: Outbox, status: StatusReader, data: Path, accept_seconds: Durations
-    ) -> None:
-        """Set the sources of the metrics; ``data``: the folder of the store's files."""
-        self._store = store
-        self._outbox = outbox
-        self._status = status
-        self._data = data
-        self._accept_seconds = accept_seconds
+    store: Store
+    outbox: Outbox
+    status: StatusReader
+    data: Path
+    accept_seconds: Durations
 
     async def serve(self, _: web.Request) -> web.StreamResponse:
         """Reply with all metrics, or 503 if the store cannot be read."""
         try:
-            depths = await self._outbox.depths()
-            totals = await self._store.read(read_totals)
-            status = await self._status.read()
+            depths = await self.outbox.depths()
+            totals = await self.store.read(read_totals)
+            status = await self.status.read()
         except StoreError:
             return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text=Code.STORE_FAILED)
         # In a thread, because the first scrape loads a library.
-        body, content_type = await asyncio.to_thread(_render, depths, totals, status, self._accept_seconds, self._data)
+        body, content_type = await asyncio.to_thread(_render, depths, totals, status, self.accept_seconds, self.data)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
 

@@ -6,7 +6,6 @@ import logging
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
 
 import orjson
@@ -16,12 +15,14 @@ from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.pairing import PairingRequest
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
-from process_cosmos_gateway.private_files import remove_private, write_private
+from process_cosmos_gateway.private_files import remove_private, secret_hash, write_private
 
 OFFER_LASTS = timedelta(minutes=10)
 
 _LOGGER = logging.getLogger(__name__)
 _SECRET_BYTES = 32
+_OFFER = "pairing.json"
+_CLIENT = "home_assistant.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +44,8 @@ class _Client:
 def offer_pairing(folder: Path, clock: Clock) -> str:
     """Return a secret that pairs one Home Assistant within ten minutes, and revoke an older unused one."""
     secret = secrets.token_urlsafe(_SECRET_BYTES)
-    offer = _Offer(secret=_hash(secret), expires=clock.now() + OFFER_LASTS)
-    write_private(_offer_file(folder), orjson.dumps(offer))
+    offer = _Offer(secret=secret_hash(secret), expires=clock.now() + OFFER_LASTS)
+    write_private(folder / _OFFER, orjson.dumps(offer))
     return secret
 
 
@@ -64,12 +65,12 @@ class Pairing:
         self._folder = folder
         self._clock = clock
         self._pairing = asyncio.Lock()
-        self._client = _load(_client_file(folder))
-        self._discovered = _hash(discovery_token(folder)) if supervised else ""
+        self._client = _load(folder / _CLIENT)
+        self._discovered = secret_hash(discovery_token(folder)) if supervised else ""
 
     def has_token(self, token: str) -> bool:
         """Return whether ``token`` belongs to the paired Home Assistant, compared in constant time."""
-        given, paired = _hash(token), self._client.token if self._client else ""
+        given, paired = secret_hash(token), self._client.token if self._client else ""
         return hmac.compare_digest(given, paired) or hmac.compare_digest(given, self._discovered)
 
     def serves(self, instance: str) -> bool:
@@ -84,7 +85,7 @@ class Pairing:
         that share an address with an attacker.
         """
         token = secrets.token_urlsafe(_SECRET_BYTES)
-        client = _Client(token=_hash(token), instance=request.instance)
+        client = _Client(token=secret_hash(token), instance=request.instance)
         # One at a time: two clients must not both find the same line before one of them removes it.
         async with self._pairing:
             try:
@@ -103,16 +104,16 @@ class Pairing:
             return token
 
     def _redeem(self, secret: str, client: _Client) -> bool:
-        path = _offer_file(self._folder)
+        path = self._folder / _OFFER
         try:
             offer = parse(_Offer, decode_json(path.read_bytes()))
         except FileNotFoundError, ContractError:
             return False
-        if not hmac.compare_digest(_hash(secret), offer.secret) or offer.expires < self._clock.now():
+        if not hmac.compare_digest(secret_hash(secret), offer.secret) or offer.expires < self._clock.now():
             return False
         # Removed before the pairing is saved: a crash in between requires a new line, but never allows a second use.
         remove_private(path)
-        write_private(_client_file(self._folder), orjson.dumps(client))
+        write_private(self._folder / _CLIENT, orjson.dumps(client))
         return True
 
 
@@ -124,15 +125,3 @@ def _load(path: Path) -> _Client | None:
     except ContractError as error:
         _LOGGER.warning("The stored pairing is invalid (%s), so Home Assistant cannot connect; pair again", error)
         return None
-
-
-def _hash(secret: str) -> str:
-    return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _offer_file(folder: Path) -> Path:
-    return folder / "pairing.json"
-
-
-def _client_file(folder: Path) -> Path:
-    return folder / "home_assistant.json"

@@ -5,6 +5,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from errno import EADDRINUSE
 from http import HTTPStatus
 
@@ -19,7 +20,7 @@ from process_cosmos_gateway.contract.local_programs import MOST_CONNECTIONS
 from process_cosmos_gateway.contract.pairing import Paired, PairingRequest
 from process_cosmos_gateway.contract.session import GatewayHello, HomeAssistantHello, Refused, Versions
 from process_cosmos_gateway.contract.versions import MIN_SCHEMA, SCHEMA
-from process_cosmos_gateway.errors import PortTakenError, RequestRefusedError, StartError, StoreError
+from process_cosmos_gateway.errors import RequestRefusedError, StartError, StoreError
 from process_cosmos_gateway.listener import LISTENER, Listener, ListenerLimits
 from process_cosmos_gateway.store import Store
 
@@ -38,30 +39,20 @@ _HEALTH_SECONDS = 5.0
 _NO_TOKEN = "This token is not valid for a session. Pair again."  # noqa: S105 - an error message
 
 
+@dataclass(eq=False, repr=False)
 class Server:
     """HTTP server for ``/ws``, ``/health``, ``/v1/pair``, local programs, and under the Supervisor the status page."""
 
-    def __init__(
-        self,
-        services: Services,
-        store: Store,
-        pairing: Pairing,
-        version: str,
-        admission: Admission | None = None,
-        *,
-        page: StatusPage | None = None,
-    ) -> None:
-        """Set the services of sessions, their authorization, and optionally the endpoints of programs and the page."""
-        self._services = services
-        self._store = store
-        self._pairing = pairing
-        self._version = version
-        self._admission = admission
-        self._page = page
-        self._session: Session | None = None
-        self._opening = asyncio.Lock()
-        self.connected = asyncio.Event()
-        """Event that is set when a Home Assistant has opened a session."""
+    services: Services
+    store: Store
+    pairing: Pairing
+    version: str
+    admission: Admission | None = None
+    page: StatusPage | None = None
+    _session: Session | None = field(init=False, default=None)
+    _opening: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
+    connected: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    """Event that is set when a Home Assistant has opened a session."""
 
     @asynccontextmanager
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
@@ -72,11 +63,11 @@ class Server:
         application.router.add_get("/ws", self._serve_session)
         application.router.add_get("/health", self._serve_health)
         application.router.add_post("/v1/pair", self._serve_pairing)
-        if self._page:
-            self._page.add_to(application, self._has_session)
+        if self.page:
+            self.page.add_to(application, self._has_session)
         application.on_shutdown.append(self._end_session)
-        if self._admission:
-            self._admission.add_to(application)
+        if self.admission:
+            self.admission.add_to(application)
         server_logger.addFilter(_is_not_bad_http)
         async with AsyncExitStack() as stack:
             try:
@@ -84,7 +75,7 @@ class Server:
             except OSError as error:
                 if error.errno == EADDRINUSE:
                     message = f"Another program listens on port {port}. Stop it, or give this one another `port`."
-                    raise PortTakenError(message) from error
+                    raise StartError(message, "start_port_taken") from error
                 message = f"Cannot listen on {host} port {port}: {error.strerror}. Correct `host` and `port`."
                 raise StartError(message) from error
             _LOGGER.info("Listening on %s port %d%s", host, port, " (TLS)" if tls else "")
@@ -93,15 +84,15 @@ class Server:
     async def _serve_health(self, _: web.Request) -> web.Response:
         try:
             async with asyncio.timeout(_HEALTH_SECONDS):
-                await self._store.read(lambda transaction: transaction.rows("SELECT 1"))
+                await self.store.read(lambda transaction: transaction.rows("SELECT 1"))
         except StoreError, TimeoutError:
             return json_reply({"status": Code.STORE_FAILED}, HTTPStatus.SERVICE_UNAVAILABLE)
-        return json_reply({"status": "ok", "version": self._version})
+        return json_reply({"status": "ok", "version": self.version})
 
     async def _serve_pairing(self, request: web.Request) -> web.Response:
         try:
             pairing_request = parse(PairingRequest, decode_json(await request.read()))
-            token = await self._pairing.pair(pairing_request)
+            token = await self.pairing.pair(pairing_request)
         except web.HTTPRequestEntityTooLarge:
             return problem_reply(
                 Code.TOO_LARGE, f"The request must not be longer than {_MOST_BODY} bytes.", HTTPStatus.CONTENT_TOO_LARGE
@@ -117,15 +108,15 @@ class Server:
         _LOGGER.info("Paired with a Home Assistant")
         async with self._opening:  # a session that is being opened was authorized with the previous token
             await self._end_session()
-        return json_reply(Paired(token=token, site=self._store.site, version=self._version))
+        return json_reply(Paired(token=token, site=self.store.site, version=self.version))
 
     def _has_token(self, request: web.Request) -> bool:
         header = request.headers.get("Authorization", "")
-        return header.startswith(BEARER) and self._pairing.has_token(header.removeprefix(BEARER))
+        return header.startswith(BEARER) and self.pairing.has_token(header.removeprefix(BEARER))
 
     async def _serve_session(self, request: web.Request) -> web.StreamResponse:
         if not self._has_token(request):
-            return _unauthorized()
+            return problem_reply(Code.UNAUTHORIZED, _NO_TOKEN, HTTPStatus.UNAUTHORIZED)
         request.app[LISTENER].admit(request, "home assistant")
         # One byte more than the contract allows: aiohttp refuses a frame of exactly its limit.
         socket = web.WebSocketResponse(timeout=_CLOSING_SECONDS, compress=False, max_msg_size=MAX_FRAME + 1)
@@ -145,7 +136,7 @@ class Server:
     async def _hello(self, socket: web.WebSocketResponse) -> HomeAssistantHello:
         """Return the hello from the first frame; raise ``RequestRefusedError`` if it is missing, late or invalid."""
         try:
-            frame = await socket.receive(timeout=self._services.limits.hello)
+            frame = await socket.receive(timeout=self.services.limits.hello)
             if frame.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 return self._read_hello(frame.data)
         except ContractError as error:
@@ -166,7 +157,7 @@ class Server:
         if versions.min_schema > SCHEMA:
             raise RequestRefusedError(Code.SCHEMA_TOO_NEW, "The integration is too new for this app. Update the app.")
         hello = Decoder({HomeAssistantHello.type: HomeAssistantHello}, log_report).decode(frame)
-        if not self._pairing.serves(hello.instance):
+        if not self.pairing.serves(hello.instance):
             raise RequestRefusedError(Code.OTHER_HOME_ASSISTANT, "This gateway serves another Home Assistant.")
         return hello
 
@@ -181,7 +172,7 @@ class Server:
             # Before the cursor is read: a transition that the old session still applied would make it too old.
             await self._end_session()
             try:
-                cursor, summaries = await self._services.alerts.cursor_and_summaries()
+                cursor, summaries = await self.services.alerts.cursor_and_summaries()
             except StoreError as error:
                 raise RequestRefusedError(Code.STORE_FAILED, "The gateway could not read its disk.") from error
             if not self._has_token(request):
@@ -189,16 +180,16 @@ class Server:
             hello = GatewayHello(
                 schema=SCHEMA,
                 min_schema=MIN_SCHEMA,
-                version=self._version,
-                site=self._store.site,
-                epoch=self._store.epoch,
+                version=self.version,
+                site=self.store.site,
+                epoch=self.store.epoch,
                 cursor=cursor,
                 summaries=summaries,
-                entry=self._services.alerts.entry,
+                entry=self.services.alerts.entry,
             )
             # Sent before the session exists, so that no other message becomes the first frame.
             await socket.send_frame(encode(hello, home_assistant.schema), WSMsgType.TEXT)
-            self._session = Session(socket, self._services, home_assistant)
+            self._session = Session(socket, self.services, home_assistant)
         self.connected.set()
         return self._session
 
@@ -214,7 +205,3 @@ class Server:
 def _is_not_bad_http(record: logging.LogRecord) -> bool:
     """Filter out errors about invalid HTTP, with which any client could fill the disk with log lines."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
-
-
-def _unauthorized() -> web.Response:
-    return problem_reply(Code.UNAUTHORIZED, _NO_TOKEN, HTTPStatus.UNAUTHORIZED)

@@ -1,7 +1,7 @@
 """Status of the gateway, as sent to Home Assistant."""
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from process_cosmos_gateway.contract.destinations import Drop, Priority, Recovered, Status
 from process_cosmos_gateway.contract.errors import Code
@@ -14,33 +14,29 @@ AGES_EVERY = 300
 """Seconds after which a status is sent although only its ages changed; each one adds a row to the history."""
 
 
+@dataclass(eq=False, repr=False)
 class StatusReader:
     """Reader that assembles the status from devices, destinations, outbox and store."""
 
-    def __init__(
-        self, devices: Devices, destinations: Destinations, outbox: Outbox, store: Store, changed: asyncio.Event
-    ) -> None:
-        """Set the sources of the status; ``changed``: event that they set when it may have changed."""
-        self.changed = changed
-        """Set when the status may have changed; whoever waits for it clears it."""
-        self._devices = devices
-        self._destinations = destinations
-        self._outbox = outbox
-        self._store = store
+    devices: Devices
+    destinations: Destinations
+    outbox: Outbox
+    store: Store
+    changed: asyncio.Event
 
     async def read(self) -> Status:
         """Return the current status; raise ``StoreError``."""
-        depths = await self._outbox.depths()
-        links = self._destinations.links()
-        health = self._store.health
+        depths = await self.outbox.depths()
+        links = self.destinations.links()
+        health = self.store.health
         return Status(
             links=links,
             waiting=depths.waiting,
             rejected=depths.rejected,
             dropped=depths.dropped,
             oldest_waiting_age=depths.oldest,
-            broker_connected=self._devices.broker_connected,
-            passed_over={str(reason): count for reason, count in (+self._devices.counts).items()},
+            broker_connected=self.devices.broker_connected,
+            passed_over={str(reason): count for reason, count in (+self.devices.counts).items()},
             drops=tuple(
                 Drop(priority=priority, reason=reason, count=count)
                 for (priority, reason), count in sorted(depths.drops.items())
@@ -49,15 +45,15 @@ class StatusReader:
             storage=health.state,
             storage_reason=health.reason,
             recovered=self._recovered(),
-            broker_dropped=self._devices.broker_dropped,
-            gaps=self._devices.gaps,
-            identity_conflict=self._devices.identity_conflict
+            broker_dropped=self.devices.broker_dropped,
+            gaps=self.devices.gaps,
+            identity_conflict=self.devices.identity_conflict
             or any(link.reason == Code.IDENTITY_CONFLICT for link in links),
-            broker=self._devices.broker_link,
+            broker=self.devices.broker_link,
         )
 
     def _recovered(self) -> Recovered | None:
-        found = self._store.recovered
+        found = self.store.recovered
         if found is None:
             return None
         return Recovered(

@@ -41,11 +41,9 @@ type NoteFn = Callable[[str, str], None]
 class TooDeepError(ContractError):
     """Error for a document nested deeper than ``MAX_DEPTH``."""
 
-    code = Code.TOO_DEEP
-
     def __init__(self) -> None:
         """Create the error with ``MAX_DEPTH`` in its message."""
-        super().__init__("$", f"must not be nested deeper than {MAX_DEPTH} levels")
+        super().__init__("$", f"must not be nested deeper than {MAX_DEPTH} levels", Code.TOO_DEEP)
 
 
 def is_deeper(document: object, most: int = MAX_DEPTH) -> bool:

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from process_cosmos_gateway.contract.cloud import IDENTITY_CODES, Enrolled, EnrolmentRequest, RenewalRequest
-from process_cosmos_gateway.contract.codec import MAX_FRAME, decode_json, parse
+from process_cosmos_gateway.contract.codec import MAX_FRAME, decode_json, members, parse
 from process_cosmos_gateway.contract.errors import Code, ContractError
 from process_cosmos_gateway.contract.identifiers import Ulid, is_ulid
 from process_cosmos_gateway.errors import RequestRefusedError
@@ -44,22 +44,6 @@ class Endpoint(NamedTuple):
     port: int
 
 
-class EnrolmentParameters(NamedTuple):
-    """The input of an enrolment: the parsed one-time code, and the site that gets the certificate."""
-
-    secret: str
-    sha256: str
-    site: Ulid
-
-
-class RenewalParameters(NamedTuple):
-    """The input of a renewal: the certificate, its key, and the CA to trust (PEM)."""
-
-    certificate: str
-    key: str
-    ca: str
-
-
 def main() -> None:
     """Run one enrolment or one renewal."""
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
@@ -67,43 +51,43 @@ def main() -> None:
     url = urlsplit(document.pop("url"))
     endpoint = Endpoint(url.hostname or "", url.port or HTTPS)
     try:
-        reply = (
-            enrol(endpoint, EnrolmentParameters(**document))
-            if "secret" in document
-            else renew(endpoint, RenewalParameters(**document))
-        )
+        reply = enrol(endpoint, **document) if "secret" in document else renew(endpoint, **document)
     except RequestRefusedError as error:
         sys.stdout.buffer.write(orjson.dumps({"code": error.code, "message": str(error)}))
         sys.exit(1)
     sys.stdout.buffer.write(orjson.dumps(reply))
 
 
-def enrol(endpoint: Endpoint, code: EnrolmentParameters) -> dict[str, str | datetime]:
-    """Return key, certificate, CA and dates; nothing is sent before the CA's key has been checked."""
+def enrol(endpoint: Endpoint, *, secret: str, sha256: str, site: Ulid) -> dict[str, str | datetime]:
+    """Return key, certificate, CA and dates; nothing is sent before the CA's key has been checked.
+
+    ``secret``, ``sha256``: of the one-time code; ``site``: gets the certificate.
+    """
     with _translate_errors(endpoint):
-        trusted = _fetch_pinned_ca(endpoint, code)
-        key = ec.generate_private_key(ec.SECP256R1())
-        body = EnrolmentRequest(secret=code.secret, site=code.site, csr=_create_csr(key, code.site))
+        trusted = _fetch_pinned_ca(endpoint, sha256)
+        new_key = ec.generate_private_key(ec.SECP256R1())
+        body = EnrolmentRequest(secret=secret, site=site, csr=_create_csr(new_key, site))
         reply = _post(endpoint, _pem(trusted), "/v1/enroll", body)
-    return _check_credentials(reply, key, code.site, trusted)
+    return _check_credentials(reply, new_key, site, trusted)
 
 
-def renew(endpoint: Endpoint, renewal: RenewalParameters) -> dict[str, str | datetime]:
-    """Return a new key, its certificate, the CA to trust from now on, and dates; the old key signs the request."""
-    old_key = serialization.load_pem_private_key(renewal.key.encode(), None)
+def renew(endpoint: Endpoint, *, certificate: str, key: str, ca: str) -> dict[str, str | datetime]:
+    """Return a new key, its certificate, the CA to trust from now on, and dates; the old key signs the request.
+
+    ``certificate``, ``key``: to be replaced; ``ca``: to be trusted (all PEM).
+    """
+    old_key = serialization.load_pem_private_key(key.encode(), None)
     if not isinstance(old_key, ec.EllipticCurvePrivateKey):
         raise TypeError("the key to renew with must be on an elliptic curve")
-    old = x509.load_pem_x509_certificate(renewal.certificate.encode())
-    site = _site_in(old)
-    key = ec.generate_private_key(ec.SECP256R1())
-    csr = _create_csr(key, site)
+    site = _site_in(x509.load_pem_x509_certificate(certificate.encode()))
+    new_key = ec.generate_private_key(ec.SECP256R1())
+    csr = _create_csr(new_key, site)
     proof = old_key.sign(csr.encode(), ec.ECDSA(hashes.SHA256())).hex()
     with _translate_errors(endpoint):
-        body = RenewalRequest(certificate=renewal.certificate, csr=csr, proof=proof)
-        reply = _post(endpoint, renewal.ca, "/v1/renew", body)
+        reply = _post(endpoint, ca, "/v1/renew", RenewalRequest(certificate=certificate, csr=csr, proof=proof))
     # The CA may have been replaced: the reply that names the new one came over TLS verified by the old one.
-    credentials = _check_credentials(reply, key, site, None)
-    if credentials["ca"] != renewal.ca:
+    credentials = _check_credentials(reply, new_key, site, None)
+    if credentials["ca"] != ca:
         _check_ca_matches(endpoint, str(credentials["ca"]))
     return credentials
 
@@ -151,7 +135,7 @@ def _translate_errors(endpoint: Endpoint) -> Iterator[None]:
         raise RequestRefusedError(Code.DESTINATION_AWAY, message) from error
 
 
-def _fetch_pinned_ca(endpoint: Endpoint, code: EnrolmentParameters) -> x509.Certificate:
+def _fetch_pinned_ca(endpoint: Endpoint, sha256: str) -> x509.Certificate:
     """Return the CA presented by the endpoint whose key has the digest in the code."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # Not verified yet: the CA found here verifies the actual connection.
@@ -164,7 +148,7 @@ def _fetch_pinned_ca(endpoint: Endpoint, code: EnrolmentParameters) -> x509.Cert
         shown = [x509.load_der_x509_certificate(der) for der in secured.get_unverified_chain()]
     # The code names the key of the CA, which the endpoint sends in its chain.
     for certificate in shown:
-        if _key_sha256(certificate) == code.sha256:
+        if _key_sha256(certificate) == sha256:
             return certificate
     message = f"{endpoint.host}:{endpoint.port} is not the endpoint that issued this code. Nothing was sent."
     raise RequestRefusedError(Code.IDENTITY_MISMATCH, message)
@@ -205,11 +189,7 @@ def _post(endpoint: Endpoint, ca: str, path: str, body: EnrolmentRequest | Renew
 
 def _parse_refusal(reply: bytes, status: int) -> RequestRefusedError:
     """Return the endpoint's refusal, with the code and detail of its problem details (RFC 9457) if they are valid."""
-    try:
-        document = decode_json(reply)
-    except ContractError:
-        document = None
-    problem = document if isinstance(document, dict) else {}
+    problem = members(reply)
     code = next((code for code in IDENTITY_CODES if code == problem.get("code")), Code.ENROLMENT_REFUSED)
     detail = problem.get("detail")
     if isinstance(detail, str) and detail.isprintable():

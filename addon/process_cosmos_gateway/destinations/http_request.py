@@ -14,7 +14,7 @@ from process_cosmos_gateway.contract.errors import Code
 
 from .confirmation import BodyKind, classify_body, decode_body, is_confirmation
 from .destination import MALFORMED_REPLY, Down, Refused, Trouble
-from .http_statuses import Meaning, may_concern_event, meaning
+from .http_statuses import ABOUT_EVENTS, Meaning, meaning
 
 MAX_REPLY = 1 << 20
 """Greatest number of bytes in a reply; a longer one is invalid."""
@@ -100,7 +100,7 @@ class Reply:
                 event_suspected=not self.is_busy,
                 detail=self.quote(),
             )
-        if self.is_success or (may_concern_event(self.status) and not self.is_from_receiver):
+        if self.is_success or (self.status in ABOUT_EVENTS and not self.is_from_receiver):
             return Refused(reason="not_a_receiver", event_suspected=True, detail=self.quote())
         redirected = self.status < HTTPStatus.BAD_REQUEST
         return Refused(

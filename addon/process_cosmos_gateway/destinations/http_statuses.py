@@ -20,7 +20,7 @@ class Meaning(Enum):
 
 
 _RETRY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
-_ABOUT_EVENTS = frozenset(
+ABOUT_EVENTS = frozenset(
     {
         HTTPStatus.BAD_REQUEST,
         HTTPStatus.CONFLICT,
@@ -29,15 +29,10 @@ _ABOUT_EVENTS = frozenset(
         HTTPStatus.UNPROCESSABLE_CONTENT,
     }
 )
-
+"""Statuses that may concern the events sent, rather than the address or the sender."""
 
 _NO_PAGE = frozenset({HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT})
 """Statuses no captive portal sends, because browsers would not show its page."""
-
-
-def may_concern_event(status: int) -> bool:
-    """Return whether a status may concern the events sent, rather than the address or the sender."""
-    return status in _ABOUT_EVENTS
 
 
 def meaning(status: int, *, own: bool, single: bool, proven: bool) -> Meaning:
@@ -55,7 +50,7 @@ def meaning(status: int, *, own: bool, single: bool, proven: bool) -> Meaning:
         return Meaning.DELIVERED if status in _NO_PAGE or own else Meaning.REFUSED
     if not own or (status == HTTPStatus.BAD_REQUEST and not proven):
         return Meaning.REFUSED
-    if status not in _ABOUT_EVENTS:
+    if status not in ABOUT_EVENTS:
         return Meaning.REFUSED
     if not single:
         return Meaning.SPLIT

@@ -7,7 +7,7 @@ from process_cosmos_gateway.contract.bounds import NoteFn
 from process_cosmos_gateway.contract.cloud import InboxItem
 from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.durations import LONGEST_ACKNOWLEDGEMENT
-from process_cosmos_gateway.contract.errors import ContractError, UnsupportedError
+from process_cosmos_gateway.contract.errors import Code, ContractError
 
 from .destination import Polled
 
@@ -115,7 +115,8 @@ def _parse_item(document: object, note_fn: NoteFn) -> InboxItem:
     item = parse(InboxItem, document, "inbox", note_fn=lambda path, _reason: unknown.append(path))
     if unknown and item.answer is None and item.acknowledge_for is None:
         # Not an acknowledgement, which would silence an alert although a person may have asked for the opposite.
-        raise UnsupportedError(unknown[0], "is unknown, and there is no answer or acknowledgement beside it")
+        reason = "is unknown, and there is no answer or acknowledgement beside it"
+        raise ContractError(unknown[0], reason, Code.UNSUPPORTED)
     for path in unknown:
         note_fn(path, "is unknown")
     return item

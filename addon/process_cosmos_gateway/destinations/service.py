@@ -7,7 +7,7 @@ import secrets
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from operator import attrgetter
 from typing import Any
 
@@ -29,7 +29,7 @@ from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.contract.pairing import LineError, OneTimeLine, parse_line
 from process_cosmos_gateway.errors import RequestRefusedError, StoreError
 from process_cosmos_gateway.outbox import Outbox
-from process_cosmos_gateway.store import Store
+from process_cosmos_gateway.store import Store, Transaction
 
 from . import enrolment
 from .cloud import Cloud
@@ -42,7 +42,6 @@ from .settings import (
     Credentials,
     Settings,
     StoredDestination,
-    WebhookSettings,
     add_approval,
     apply_change,
     carry_over_approvals,
@@ -71,38 +70,32 @@ _LOGGER = logging.getLogger(__name__)
 type EnrolFn = Callable[[OneTimeLine, Ulid], Awaitable[Credentials]]
 
 
+@dataclass(eq=False, repr=False)
 class Destinations:
-    """Stores settings (with their secrets) and runs one delivery worker for each destination."""
+    """Stores settings (with their secrets) and runs one delivery worker for each destination.
 
-    def __init__(
-        self,
-        store: Store,
-        outbox: Outbox,
-        alerts: Alerts,
-        clock: Clock,
-        *,
-        jitter_fn: Callable[[], float] = random.random,
-        enrol_fn: EnrolFn = enrolment.enrol,
-        renew_fn: RenewFn = enrolment.renew,
-        on_link_change: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Use the given components. ``jitter_fn`` returns a number in [0, 1]; ``on_link_change``: see ``links``.
+    ``jitter_fn`` returns a number in [0, 1]; ``on_link_change``: see ``links``. ``enrol_fn`` exchanges a one-time code
+    for credentials, ``renew_fn`` gets the next ones from an endpoint's URL.
+    """
 
-        ``enrol_fn`` exchanges a one-time code for credentials, ``renew_fn`` gets the next ones from an endpoint's URL.
-        """
-        self._store = store
-        self._outbox = outbox
-        self._alerts = alerts
-        self._clock = clock
-        self._jitter_fn = jitter_fn
-        self._on_link_change = on_link_change
-        self._enrol_fn = enrol_fn
-        self._ulid_fn = UlidFactory(lambda: int(clock.now().timestamp() * 1000), secrets.token_bytes)
-        self._renewals = Renewals(store, clock, renew_fn, self._apply_renewal)
-        self._workers: dict[str, tuple[DeliveryWorker, asyncio.Task[None]]] = {}
-        self._unusable = UnusableDestinations(clock)
-        self._changing = asyncio.Lock()
-        self._changes: set[asyncio.Task[None]] = set()
+    store: Store
+    outbox: Outbox
+    alerts: Alerts
+    clock: Clock
+    _: KW_ONLY
+    jitter_fn: Callable[[], float] = random.random
+    enrol_fn: EnrolFn = enrolment.enrol
+    renew_fn: RenewFn = enrolment.renew
+    on_link_change: Callable[[], None] = lambda: None
+    _workers: dict[str, tuple[DeliveryWorker, asyncio.Task[None]]] = field(init=False, default_factory=dict)
+    _changing: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
+    _changes: set[asyncio.Task[None]] = field(init=False, default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Begin without workers; ``run`` starts them."""
+        self._ulid_fn = UlidFactory(lambda: int(self.clock.now().timestamp() * 1000), secrets.token_bytes)
+        self._renewals = Renewals(self.store, self.clock, self.renew_fn, self._apply_renewal)
+        self._unusable = UnusableDestinations(self.clock)
         self._running: asyncio.Future[asyncio.TaskGroup] = asyncio.get_running_loop().create_future()
 
     def links(self) -> tuple[Link, ...]:
@@ -115,16 +108,16 @@ class Destinations:
 
     async def run(self) -> None:
         """Run a worker for each destination until cancelled; raise ``StoreError`` if the settings cannot be read."""
-        stored, kinds = await self._store.read(lambda transaction: (load_all(transaction), load_kinds(transaction)))
+        stored, kinds = await self.store.read(lambda transaction: (load_all(transaction), load_kinds(transaction)))
         try:
             async with asyncio.TaskGroup() as group:
                 for entry in stored:
                     # At each start: after a crash a stored destination may not have been registered yet.
-                    await self._outbox.register(entry.settings.name, entry.settings.kinds)
+                    await self.outbox.register(entry.settings.name, entry.settings.kinds)
                     await self._start_stored(group, entry)
                 for name in kinds.keys() - self._workers.keys():
                     self._unusable.add(name, kinds[name])
-                    await self._outbox.mark_unreachable(name)
+                    await self.outbox.mark_unreachable(name)
                 self._running.set_result(group)
                 group.create_task(self._renewals.run(), name="renew certificates")
                 await asyncio.Event().wait()
@@ -159,7 +152,7 @@ class Destinations:
         Raises ``unknown_destination`` if there is none of this name.
         """
         await self._group()
-        stored = await self._store.read(lambda transaction: load_one(transaction, request.name))
+        stored = await self.store.read(lambda transaction: load_one(transaction, request.name))
         if stored is None:
             raise _unknown_destination()
         destination = await self._build(stored.settings)
@@ -182,10 +175,10 @@ class Destinations:
     def _test_event(self, name: str) -> bytes:
         return encode_event(
             id=self._ulid_fn(),
-            site=self._store.site,
+            site=self.store.site,
             type=TEST_TYPE,
             subject=name,
-            time=self._clock.now(),
+            time=self.clock.now(),
             data={"message": "This is a test. Nothing has happened and no action is needed."},
         )
 
@@ -200,7 +193,7 @@ class Destinations:
             raise RequestRefusedError(error.code, message) from None
 
         async def enrol() -> None:
-            credentials = await self._enrol_fn(line, self._store.site)  # this uses up the code
+            credentials = await self.enrol_fn(line, self.store.site)  # this uses up the code
             settings = CloudSettings(
                 name=request.name, kinds=request.kinds, url=line.url, credentials=credentials, label=label
             )
@@ -219,8 +212,8 @@ class Destinations:
                 raise _unknown_destination()
             async with self._stopped(name):
                 # The settings are deleted last: after a crash in between, the destination exists with an empty queue.
-                await self._outbox.unregister(name)
-                await self._store.write(lambda transaction: delete(transaction, name))
+                await self.outbox.unregister(name)
+                await self.store.write(lambda transaction: delete(transaction, name))
             self._unusable.discard(name)
 
     async def _run_to_completion(self, change: Coroutine[Any, Any, None]) -> None:
@@ -231,17 +224,7 @@ class Destinations:
         await asyncio.shield(task)
 
     async def _replace(self, settings: Settings) -> None:
-        async with self._changing:
-            group = await self._group()
-            before = await self._store.read(lambda transaction: load_one(transaction, settings.name))
-            if before is not None and isinstance(settings, WebhookSettings):
-                settings = carry_over_approvals(settings, before.settings)
-            destination = await self._build(settings)
-            # The old worker must not write beside the new one's settings.
-            async with self._stopped(settings.name, destination):
-                await self._store.write(lambda transaction: save(transaction, settings))
-                await self._outbox.register(settings.name, settings.kinds)
-            self._start(group, destination, StoredDestination(settings=settings))
+        await self._install(settings.name, lambda before: carry_over_approvals(settings, before), save)
 
     async def _apply_renewal(self, old: CloudSettings, new: CloudSettings) -> None:
         """Store renewed credentials, unless the destination was enrolled again or removed meanwhile."""
@@ -259,23 +242,34 @@ class Destinations:
 
         Raises ``unknown_destination`` if there is none of this name, and whatever ``change_fn`` raises.
         """
-        await self._run_to_completion(self._change_settings(name, change_fn))
 
-    async def _change_settings(self, name: str, change_fn: Callable[[Settings], Settings | None]) -> None:
+        def change(before: Settings | None) -> Settings | None:
+            if before is None:
+                raise _unknown_destination()
+            return change_fn(before)
+
+        # Read again when it is written: the old worker may have settled events until it stopped.
+        await self._run_to_completion(self._install(name, change, update_settings))
+
+    async def _install(
+        self,
+        name: str,
+        settings_fn: Callable[[Settings | None], Settings | None],
+        write_fn: Callable[[Transaction, Settings], StoredDestination],
+    ) -> None:
+        """Restart a destination with the settings that ``settings_fn`` returns for the stored ones; None: leave it."""
         async with self._changing:
             group = await self._group()
-            stored = await self._store.read(lambda transaction: load_one(transaction, name))
-            if stored is None:
-                raise _unknown_destination()
-            settings = change_fn(stored.settings)
+            before = await self.store.read(lambda transaction: load_one(transaction, name))
+            settings = settings_fn(None if before is None else before.settings)
             if settings is None:
                 return
             # Built before the old worker is stopped: settings that cannot be used must change nothing.
             destination = await self._build(settings)
+            # The old worker must not write beside the new one's settings.
             async with self._stopped(name, destination):
-                # Read again: the old worker may have settled events until it stopped.
-                stored = await self._store.write(lambda transaction: update_settings(transaction, settings))
-                await self._outbox.register(name, settings.kinds)
+                stored = await self.store.write(lambda transaction: write_fn(transaction, settings))
+                await self.outbox.register(name, settings.kinds)
             self._start(group, destination, stored)
 
     @asynccontextmanager
@@ -293,11 +287,11 @@ class Destinations:
 
     async def _restart_from_store(self, name: str) -> None:
         group = await self._group()
-        for stored in await self._store.read(load_all):
+        for stored in await self.store.read(load_all):
             if stored.settings.name == name:
                 await self._start_stored(group, stored)
                 with suppress(StoreError):  # the next start registers it
-                    await self._outbox.register(name, stored.settings.kinds)
+                    await self.outbox.register(name, stored.settings.kinds)
 
     async def _group(self) -> asyncio.TaskGroup:
         """Wait until the stored destinations run; only then may they be changed."""
@@ -323,17 +317,17 @@ class Destinations:
         state = DeliveryState(
             destination=destination,
             stored=stored,
-            store=self._store,
-            outbox=self._outbox,
-            alerts=self._alerts,
-            clock=self._clock,
-            jitter_fn=self._jitter_fn,
-            on_change=self._on_link_change,
+            store=self.store,
+            outbox=self.outbox,
+            alerts=self.alerts,
+            clock=self.clock,
+            jitter_fn=self.jitter_fn,
+            on_change=self.on_link_change,
         )
         worker = DeliveryWorker(state)
         self._unusable.discard(state.name)
         self._workers[state.name] = worker, group.create_task(worker.run(), name=f"destination {state.name}")
-        self._on_link_change()
+        self.on_link_change()
 
     async def _stop(self, name: str) -> None:
         if name in self._workers:
@@ -352,7 +346,7 @@ class Destinations:
             except (ssl.SSLError, ValueError) as error:
                 message = "The certificate from the cloud endpoint cannot be used."
                 raise RequestRefusedError(Code.ENROLMENT_REFUSED, message) from error
-            return Cloud(settings, tls=tls, epoch=self._store.epoch, now=self._clock.now)
+            return Cloud(settings, tls=tls, epoch=self.store.epoch, now=self.clock.now)
         return Webhook(settings)
 
 

@@ -172,8 +172,8 @@ def _check_reply_state(name: str, cursor: Any, token: Any) -> tuple[int, str | N
     return cursor, token
 
 
-def save(transaction: Transaction, settings: Settings) -> None:
-    """Insert or replace a destination's settings; proof, cursor and token of an older one of this name are reset."""
+def save(transaction: Transaction, settings: Settings) -> StoredDestination:
+    """Insert or replace a destination's settings; return its state, with proof, cursor and token reset."""
     transaction.run(
         "INSERT OR REPLACE INTO destination (name, kind, settings) VALUES (?, ?, ?)",
         settings.name,
@@ -181,6 +181,7 @@ def save(transaction: Transaction, settings: Settings) -> None:
         orjson.dumps(settings),
     )
     transaction.run("DELETE FROM destination_token WHERE name = ?", settings.name)
+    return StoredDestination(settings=settings)
 
 
 def load_one(transaction: Transaction, name: str) -> StoredDestination | None:
@@ -295,9 +296,9 @@ def webhook_from_change(request: ChangeDestination) -> SetWebhook | None:
     )
 
 
-def carry_over_approvals(new: WebhookSettings, old: Settings) -> WebhookSettings:
-    """Return ``new`` with the approved replies of ``old`` if the URL is the same."""
-    if isinstance(old, WebhookSettings) and old.url == new.url:
+def carry_over_approvals(new: Settings, old: Settings | None) -> Settings:
+    """Return ``new`` with the approved replies of ``old`` if both are webhooks with the same URL."""
+    if isinstance(new, WebhookSettings) and isinstance(old, WebhookSettings) and old.url == new.url:
         return replace(new, approved=old.approved)
     return new
 

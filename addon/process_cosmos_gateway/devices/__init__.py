@@ -1,7 +1,6 @@
 """MQTT devices: their Thing Descriptions, values and events, and the property writes sent to them."""
 
-from .options import BrokerOptions
 from .service import Devices
 from .things.description_intake import NEW_A_MINUTE
 
-__all__ = ["NEW_A_MINUTE", "BrokerOptions", "Devices"]
+__all__ = ["NEW_A_MINUTE", "Devices"]

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from process_cosmos_gateway.outbox import Event, Outbox, device_key
 from process_cosmos_gateway.store import Transaction
 
 from . import repository
-from .message_writer import Change
+from .message_writer import Change, MessageChanges
 from .readings import readings
 from .readings.downsampling import Point
 from .readings.forwarding import Forwarding
@@ -35,7 +35,7 @@ from .things.description_intake import DescriptionIntake
 from .things.device_table import DeviceTable, Role, Route
 from .things.property_writes import PropertyWrites
 from .things.rate_limiter import InboundMessage, RateLimiter
-from .things.twin import Twin, inverted, is_transition, newest_reading, with_reading
+from .things.twin import Twin, inverted, is_transition, newest_reading
 from .things.values import GarbageError, Reading, event_value, parse_json, parse_readings
 
 _LOGGER = logging.getLogger(__name__)
@@ -47,14 +47,6 @@ _AVAILABILITY = {b"online": True, b'"online"': True, b"offline": False, b'"offli
 _MAX_CLOCK_AHEAD = 300.0
 _MAX_LOGGED_TOPICS = 1000
 _MAX_TOPIC_CHARACTERS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class MessageChanges:
-    """The changes to store for a message. ``is_reading``: they are only readings of a number."""
-
-    changes: Sequence[Change] = ()
-    is_reading: bool = False
 
 
 @dataclass(kw_only=True, eq=False)
@@ -156,7 +148,7 @@ class MessageHandler:
         after = newest_reading(before, parsed, received_at)
         changes: list[Change] = []
         if before is None or after != before:
-            self.device_table.twins[twin.id] = with_reading(twin, name, after)
+            self.device_table.twins[twin.id] = replace(twin, latest={**twin.latest, name: after})
             changes.append(partial(repository.store_value, device=twin.id, name=name, reading=after))
         # Home Assistant does not wait for the disk. If the gateway is killed before the commit, the broker sends the
         # message again, and the key is the same then.
@@ -234,7 +226,7 @@ class MessageHandler:
             priority=Priority.CHANGE,
             subject=twin.id,
             key=device_key(twin.id),
-            time=_to_datetime(received_at),
+            time=datetime.fromtimestamp(received_at, UTC),
             data={"device": twin.id, "title": twin.thing.device.title, **data, **doubt},
             is_own=True,
         )
@@ -261,7 +253,3 @@ class MessageHandler:
         """Return the time of receipt, never the same twice, so that two readings stay distinct."""
         self._last_received = max(self.clock.now().timestamp(), self._last_received + 1e-6)
         return self._last_received
-
-
-def _to_datetime(time: float) -> datetime:
-    return datetime.fromtimestamp(time, UTC)

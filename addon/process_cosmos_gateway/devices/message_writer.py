@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 from process_cosmos_gateway.contract.destinations import Priority
@@ -32,20 +32,27 @@ _RETRY_SECONDS = 1.0
 type Change = Callable[[Transaction], object]
 
 
+@dataclass(frozen=True, slots=True)
+class MessageChanges:
+    """The changes to store for a message. ``is_reading``: they are only readings of a number."""
+
+    changes: Sequence[Change] = ()
+    is_reading: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingWrite:
-    """A message and the changes to store for it.
+    """A message and what to store for it.
 
     ``session``: the name of the broker session at the time of receipt. ``mark``: identifies the message within its
-    session; None with QoS 0. ``is_reading``: the changes are only readings of a number.
+    session; None with QoS 0.
     """
 
     connection: Connection
     message: Message
     session: str
+    stored: MessageChanges
     mark: bytes | None = None
-    changes: Sequence[Change] = field(default=())
-    is_reading: bool = False
 
     @property
     def size(self) -> int:
@@ -87,7 +94,7 @@ class MessageWriter:
         """Queue a message. Beyond the size limit the oldest readings are dropped; the broker is not slowed down."""
         self._last_number += 1
         self._unacknowledged.append((self._last_number, pending))
-        if pending.changes:
+        if pending.stored.changes:
             self._add_pending(self._last_number, pending)
         self._acknowledge()
 
@@ -112,7 +119,7 @@ class MessageWriter:
             self._oldest_at = self._now()
         self._pending[number] = pending
         self._pending_bytes += pending.size
-        if pending.is_reading:
+        if pending.stored.is_reading:
             self._pending_readings.append(number)
         while self._pending_bytes > MAX_PENDING_BYTES and self._pending_readings:
             self._drop(self._pending_readings.popleft(), Priority.READING)
@@ -208,7 +215,7 @@ class MessageWriter:
         while self._unacknowledged:
             number, pending = self._unacknowledged[0]
             is_uncommitted = number in self._pending or self._last_written < number <= self._last_taken
-            if is_uncommitted and not (pending.is_reading and in_time):
+            if is_uncommitted and not (pending.stored.is_reading and in_time):
                 return
             self._unacknowledged.popleft()
             if pending.mark is None:
@@ -223,7 +230,7 @@ class MessageWriter:
 def _apply_batch(transaction: Transaction, batch: Sequence[PendingWrite], unconfirmed: Sequence[bytes]) -> None:
     """Apply the changes of a batch, and store its marks with the ``unconfirmed`` ones of earlier commits."""
     for pending in batch:
-        for change in pending.changes:
+        for change in pending.stored.changes:
             change(transaction)
     session = batch[-1].session
     # Packet ids of an earlier session mean nothing in this one: their marks could match other messages.

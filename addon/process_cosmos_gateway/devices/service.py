@@ -16,20 +16,19 @@ from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.contract.messages import DeviceChange
 from process_cosmos_gateway.errors import RequestRefusedError
-from process_cosmos_gateway.options import MEGABYTE
+from process_cosmos_gateway.options import MEGABYTE, BrokerOptions, ReadingOptions
 from process_cosmos_gateway.outbox import Outbox
 from process_cosmos_gateway.store import Store
 
 from . import repository
-from .message_handler import MessageChanges, MessageHandler
-from .message_writer import Change, MessageWriter, PendingWrite
+from .message_handler import MessageHandler
+from .message_writer import Change, MessageChanges, MessageWriter, PendingWrite
 from .mqtt.broker_reconnect import BrokerConnector
 from .mqtt.broker_state import BrokerState
 from .mqtt.connection import Connection, Message
 from .mqtt.errors import DeniedError, MqttError
 from .mqtt.mqtt_session import DROPPED_TOPIC, MqttSession
 from .mqtt.redelivery import ReceivedMessages, RedeliveryStatus
-from .options import BrokerOptions, ReadingOptions
 from .readings.forwarding import Forwarding
 from .readings.retention import Retention
 from .things.description import DescriptionError, parse_description
@@ -281,15 +280,8 @@ class Devices:
     def _enqueue(
         self, connection: Connection, message: Message, result: MessageChanges, mark: bytes | None = None
     ) -> None:
-        pending = PendingWrite(
-            connection=connection,
-            message=message,
-            session=self._session.name,
-            mark=mark,
-            changes=result.changes,
-            is_reading=result.is_reading,
-        )
-        self._writer.put(pending)
+        name = self._session.name
+        self._writer.put(PendingWrite(connection=connection, message=message, session=name, stored=result, mark=mark))
 
     # Messages that were deferred, and acknowledged at that time
 

@@ -10,6 +10,8 @@ from .statements import STATEMENTS
 
 _NEARLY_FULL = 0.9
 
+type Totals = tuple[dict[str, int], dict[str, int]]
+
 
 def read_depths(transaction: Transaction, context: EnqueueContext) -> Depths:
     """Return the queue sizes, and the priorities with hardly any room left under the current limits."""
@@ -38,6 +40,16 @@ def read_depths(transaction: Transaction, context: EnqueueContext) -> Depths:
             or (waiting and context.refuses(priority))
         ),
     )
+
+
+def read_totals(transaction: Transaction) -> Totals:
+    """Return how many events were queued, by priority, and delivered, by destination, since the store was created.
+
+    A reading counts as an event. Both come from numbers that SQLite and the destinations keep, without a scan.
+    """
+    numbers: dict[str, int] = dict(transaction.rows("SELECT name, seq FROM sqlite_sequence"))
+    queued = {str(priority): numbers.get(f"outbox_{priority}", 0) for priority in Priority}
+    return queued, dict(transaction.rows("SELECT name, delivered FROM outbox_destination"))
 
 
 def _oldest_accepted_at(transaction: Transaction) -> dict[Priority, float]:

@@ -15,7 +15,7 @@ from . import reading_batches
 from .counters import json_array
 from .key_ranges import WIDTH, KeyRanges
 from .model import Delivery, Limits
-from .order import Candidate, compose_batch, sendable
+from .order import Candidate, sendable
 from .statements import STATEMENTS
 
 type BackingOff = Collection[tuple[Priority, int]]
@@ -44,14 +44,10 @@ class FetchResult:
         """Whether rows must be changed before anything is sent."""
         return bool(self.damaged or self.needs_batch)
 
-    def compose(self, sent: Mapping[Priority, float], limit: int) -> Sequence[Delivery]:
-        """Return at limit_failed ``limit`` deliveries in the order in which they are to be sent (``compose_batch``)."""
-        return compose_batch(self.waiting, sent, limit)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchRequest:
-    """A request for at limit_failed ``limit`` events per priority, without those ``backing_off``.
+    """A request for at most ``limit`` events per priority, without those ``backing_off``.
 
     ``in_flight``: the highest sequence number per priority that is sent and not settled; only later events are
     fetched. ``priorities``: those to fetch; ``busy``: priorities and keys of which nothing is fetched. ``key_ranges``:

@@ -34,7 +34,7 @@ from .model import (
     OutboxFullError,
     OutgoingReading,
 )
-from .order import add_sent_bytes
+from .order import add_sent_bytes, compose_batch
 from .quotas import Backlogs, current_quotas
 
 type OnSettled = Callable[[Transaction, str, Delivery, DeliveryResult], None]
@@ -267,7 +267,7 @@ class Outbox:
                 await self._store.write(partial(self._apply_writes, destination=destination, result=result))
         if not busy and len(priorities) == len(Priority) and sum(map(bool, result.waiting.values())) == 1:
             self._sent.pop(destination, None)
-        deliveries = result.compose(self._sent.get(destination, {}), limit)
+        deliveries = compose_batch(result.waiting, self._sent.get(destination, {}), limit)
         if deliveries:
             signal.set()
         return deliveries
@@ -283,7 +283,7 @@ class Outbox:
         for delivery in in_flight:
             newest[delivery.priority] = max(delivery.sequence, newest.get(delivery.priority, 0))
         result = await self._fetch(replace(self._request(destination, limit), in_flight=newest))
-        return () if result.needs_write else result.compose(self._sent.get(destination, {}), limit)
+        return () if result.needs_write else compose_batch(result.waiting, self._sent.get(destination, {}), limit)
 
     def _request(self, destination: str, limit: int) -> FetchRequest:
         return FetchRequest(

@@ -3,10 +3,8 @@
 import zlib
 from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Any
 
 from process_cosmos_gateway.contract.destinations import Priority, RejectedEvent
-from process_cosmos_gateway.contract.identifiers import Ulid
 from process_cosmos_gateway.store import Transaction
 
 from .counters import add_to_backlog, add_to_counter, json_array
@@ -27,22 +25,20 @@ def list_rejected(transaction: Transaction, after: int) -> tuple[RejectedEvent, 
         after,
         _LISTED,
     )
-    return tuple(_rejected_event(*row) for row in rows)
-
-
-def _rejected_event(number: int, identifier: Ulid, destination: str, *row: Any) -> RejectedEvent:  # noqa: ANN401 - the other columns
-    kind, subject, code, message, attempts, rejected_at, reply = row
-    return RejectedEvent(
-        event=identifier,
-        destination=destination,
-        type=kind,
-        subject=subject,
-        code=code,
-        message=message,
-        number=number,
-        attempts=attempts,
-        rejected_at=datetime.fromtimestamp(rejected_at, UTC),
-        reply=reply,
+    return tuple(
+        RejectedEvent(
+            event=identifier,
+            destination=destination,
+            type=kind,
+            subject=subject,
+            code=code,
+            message=message,
+            number=number,
+            attempts=attempts,
+            rejected_at=datetime.fromtimestamp(rejected_at, UTC),
+            reply=reply,
+        )
+        for number, identifier, destination, kind, subject, code, message, attempts, rejected_at, reply in rows
     )
 
 

@@ -2,10 +2,13 @@
 
 from typing import ClassVar, Final
 
-from process_cosmos_gateway.errors import StartError, StoreError
+from process_cosmos_gateway.errors import StoreError
 
 ROW_UNREADABLE: Final = "store_row_unreadable"
 """Code in front of a log line: one row cannot be read and is skipped."""
+
+READ_ONLY: Final = "store_read_only"
+"""Code of the ``StartError`` if the data folder is not writable."""
 
 
 class StoreDamagedError(StoreError):
@@ -24,9 +27,3 @@ class SchemaTooNewError(StoreError):
     """A newer version of the gateway wrote this database; it is left unchanged, and the app must be updated."""
 
     code: ClassVar[str] = "store_schema_too_new"
-
-
-class StoreReadOnlyError(StartError):
-    """The data folder is not writable, so the gateway cannot start."""
-
-    code: ClassVar[str] = "store_read_only"

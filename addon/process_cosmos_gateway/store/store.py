@@ -16,13 +16,13 @@ import orjson
 from process_cosmos_gateway.contract.codec import parse
 from process_cosmos_gateway.contract.destinations import StorageState
 from process_cosmos_gateway.contract.identifiers import Ulid
-from process_cosmos_gateway.errors import StoreError
+from process_cosmos_gateway.errors import StartError, StoreError
 
 from . import schema, wal
 from .database_thread import DatabaseThread, TransactionHooks
 from .deleted_files import rescue
 from .disk_reserve import RESERVE, DiskReserve, Space, free_bytes
-from .errors import StoreDamagedError, StoreFilesGoneError, StoreReadOnlyError
+from .errors import READ_ONLY, StoreDamagedError, StoreFilesGoneError
 from .file_watch import FileWatch
 from .health import HealthMonitor, StorageHealth
 from .opening import prepare, suspect_marker
@@ -93,7 +93,7 @@ class Store:
     ) -> Self:
         """Open the store in ``folder``, or create it. Only a recovery reads the whole database.
 
-        ``reserve``: bytes of the disk reserved for urgent events. Raises ``StoreReadOnlyError``, ``StoreError``, and
+        ``reserve``: bytes of the disk reserved for urgent events. Raises ``StartError``, ``StoreError``, and
         ``SchemaTooNewError``, which leaves the database unchanged.
         """
         path = folder / schema.FILE
@@ -102,7 +102,7 @@ class Store:
             store = cls(path, ulid_fn, vfs, DiskReserve(folder, reserve, free_fn))
         except (apsw.Error, OSError) as error:
             if _is_read_only(error):
-                raise StoreReadOnlyError(f"The data folder {folder} cannot be written to: {error}") from error
+                raise StartError(f"The data folder {folder} cannot be written to: {error}", READ_ONLY) from error
             raise StoreError(f"the store in {folder} cannot be opened: {error}") from error
         try:
             meta: dict[str, Any] = dict(

@@ -41,8 +41,8 @@ def async_setup_rejected(hass: HomeAssistant) -> None:
     """Register the actions for administrators and automations."""
     register = partial(async_register_admin_service, hass, DOMAIN)
     register(LIST_REJECTED, _async_list, _LIST_SCHEMA, supports_response=SupportsResponse.ONLY)
-    register(SEND_AGAIN, _async_send_again, _SETTLE_SCHEMA)
-    register(DISCARD_REJECTED, _async_discard, _SETTLE_SCHEMA)
+    register(SEND_AGAIN, partial(_async_settle, SendAgain), _SETTLE_SCHEMA)
+    register(DISCARD_REJECTED, partial(_async_settle, DiscardRejected), _SETTLE_SCHEMA)
 
 
 async def _async_list(call: ServiceCall) -> ServiceResponse:
@@ -53,18 +53,10 @@ async def _async_list(call: ServiceCall) -> ServiceResponse:
     return {"events": [_shown(event, labels.get(event.destination)) for event in events]}
 
 
-async def _async_send_again(call: ServiceCall) -> None:
+async def _async_settle(request: type[SendAgain | DiscardRejected], call: ServiceCall) -> None:
     link = await async_find_coordinator(call.hass, call.data.get("site"))
-    await link.connection.async_request(SendAgain(numbers=_numbers(call)))
-
-
-async def _async_discard(call: ServiceCall) -> None:
-    link = await async_find_coordinator(call.hass, call.data.get("site"))
-    await link.connection.async_request(DiscardRejected(numbers=_numbers(call)))
-
-
-def _numbers(call: ServiceCall) -> tuple[int, ...] | None:
-    return tuple(call.data["numbers"]) if "numbers" in call.data else None
+    numbers = tuple(call.data["numbers"]) if "numbers" in call.data else None
+    await link.connection.async_request(request(numbers=numbers))
 
 
 def _shown(event: RejectedEvent, label: str | None) -> dict[str, Any]:

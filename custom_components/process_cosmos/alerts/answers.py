@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -51,39 +52,33 @@ type _Subscribe = Callable[[Callable[[Any], None]], CALLBACK_TYPE]
 """Subscribes a callback and returns a function that cancels it."""
 
 
+@dataclass(eq=False, repr=False)
 class AnswerRunner:
     """Runs the actions of answers, at most once per alert, and reports failures to people.
 
-    ``async_notify_people`` sends a failure report and returns whether at least one recipient was reached.
+    Nothing runs before ``run`` or ``resume``. ``async_notify_people`` sends a failure report and returns whether at
+    least one recipient was reached.
     """
 
-    def __init__(
-        self,
-        hass: HomeAssistant,
-        entry: ConfigEntry,
-        journal: Journal,
-        async_notify_people: Callable[[Alert, str], Awaitable[bool]],
-    ) -> None:
-        """Store the dependencies; ``journal`` records each step. Nothing runs before ``run`` or ``resume``."""
-        self._hass = hass
-        self._entry = entry
-        self._journal = journal
-        self._async_notify_people = async_notify_people
-        self._scripts: dict[Ulid, Script] = {}
-        self._stopped: set[Ulid] = set()
-        self._begun: set[Ulid] = set()
-        """Alerts whose answer was started. A record from before a restart may only become durable after it, so both
-        ``resume`` and the durable record can request the same run."""
+    hass: HomeAssistant
+    entry: ConfigEntry
+    journal: Journal
+    async_notify_people: Callable[[Alert, str], Awaitable[bool]]
+    _scripts: dict[Ulid, Script] = field(init=False, default_factory=dict)
+    _stopped: set[Ulid] = field(init=False, default_factory=set)
+    _begun: set[Ulid] = field(init=False, default_factory=set)
+    """Alerts whose answer was started. A record from before a restart may only become durable after it, so both
+    ``resume`` and the durable record can request the same run."""
 
     @callback
     def resume(self) -> None:
         """Continue what a restart interrupted: pending actions, and outcome reports that reached nobody."""
-        for alert in self._journal.state.alerts.values():
+        for alert in self.journal.state.alerts.values():
             if alert.closed_at is not None and alert.outcome is None:
                 self.run(alert)
             elif alert.outcome in _SENTENCES and not alert.outcome_reported:
-                self._entry.async_create_background_task(
-                    self._hass, self._async_report_outcome(alert), f"process_cosmos outcome {alert.id}"
+                self.entry.async_create_background_task(
+                    self.hass, self._async_report_outcome(alert), f"process_cosmos outcome {alert.id}"
                 )
 
     @callback
@@ -92,18 +87,18 @@ class AnswerRunner:
         answer = alert.find_answer(alert.answer)
         if answer and answer.has_actions and alert.id not in self._begun:
             self._begun.add(alert.id)
-            self._entry.async_create_background_task(
-                self._hass, self._async_run(alert, answer), f"process_cosmos answer {alert.id}"
+            self.entry.async_create_background_task(
+                self.hass, self._async_run(alert, answer), f"process_cosmos answer {alert.id}"
             )
 
     @callback
     def stop_superseded(self, newest: Alert) -> None:
         """Stop the running answers of older alerts in the same group before their next action."""
         for alert_id, script in tuple(self._scripts.items()):
-            if self._journal.state.alerts[alert_id].group == newest.group:
+            if self.journal.state.alerts[alert_id].group == newest.group:
                 self._stopped.add(alert_id)
                 # The task starts eagerly, so the script is stopped before any other code runs.
-                self._hass.async_create_task(script.async_stop(), f"process_cosmos superseded {alert_id}")
+                self.hass.async_create_task(script.async_stop(), f"process_cosmos superseded {alert_id}")
 
     async def _async_run(self, alert: Alert, answer: Answer) -> None:
         await self._async_wait_until_started()  # the phones' integration may not be loaded earlier
@@ -120,11 +115,11 @@ class AnswerRunner:
             await self._async_end(alert, Outcome.SUPERSEDED)
             return
         # On disk before the first action: otherwise a crash during the actions would run them a second time.
-        self._journal.record(Running(alert=alert.id, at=self._journal.now()))
-        await self._journal.async_flush_with_retries()
+        self.journal.record(Running(alert=alert.id, at=self.journal.now()))
+        await self.journal.async_flush_with_retries()
         trace_clear()  # otherwise this context may hold the trace of the automation that recorded the answer
         reason = await async_reason_of_failure(self._async_run_script(alert, sequence)) or _reason_of_abort()
-        if self._hass.is_stopping:
+        if self.hass.is_stopping:
             return  # Home Assistant stopped the script; ``resume`` handles it as interrupted
         if alert.id in self._stopped:
             await self._async_end(alert, Outcome.SUPERSEDED)
@@ -134,17 +129,17 @@ class AnswerRunner:
             await self._async_end(alert, Outcome.DONE)
 
     async def _async_run_script(self, alert: Alert, sequence: list[dict[str, Any]]) -> None:
-        actions = await async_validate_actions_config(self._hass, cv.SCRIPT_SCHEMA(sequence))
-        script = Script(self._hass, unescape_templates(actions), f"Answer {alert.answer}", DOMAIN)
+        actions = await async_validate_actions_config(self.hass, cv.SCRIPT_SCHEMA(sequence))
+        script = Script(self.hass, unescape_templates(actions), f"Answer {alert.answer}", DOMAIN)
         self._scripts[alert.id] = script
         assert alert.closed_at  # noqa: S101 - it has an answer
-        left = (alert.closed_at + MAX_ANSWER_AGE - self._journal.now()).total_seconds()
+        left = (alert.closed_at + MAX_ANSWER_AGE - self.journal.now()).total_seconds()
 
         async def too_old(_now: datetime) -> None:
             self._stopped.add(alert.id)
             await script.async_stop()
 
-        cancel = async_call_later(self._hass, left, HassJob(too_old, cancel_on_shutdown=True))
+        cancel = async_call_later(self.hass, left, HassJob(too_old, cancel_on_shutdown=True))
         try:
             # Checked again: until the script was in ``_scripts``, ``stop_superseded`` could not stop it.
             if self._is_superseded(alert):
@@ -152,12 +147,12 @@ class AnswerRunner:
             else:
                 context = Context(user_id=alert.content.user)
                 # An alert that the actions raise must not count as a person's direct call.
-                self._hass.data[CALLERS].note_answer(context)
+                self.hass.data[CALLERS].note_answer(context)
                 await script.async_run(context=context)
         except asyncio.CancelledError as error:
             # A script that is stopped during an action raises this too; re-raise only if this task was cancelled.
             task = asyncio.current_task()
-            if self._hass.is_stopping or (task and task.cancelling()):
+            if self.hass.is_stopping or (task and task.cancelling()):
                 raise
             if alert.id not in self._stopped:
                 raise HomeAssistantError(translation_domain=DOMAIN, translation_key="action_cancelled") from error
@@ -168,9 +163,9 @@ class AnswerRunner:
 
     async def _async_end(self, alert: Alert, outcome: Outcome, reason: str = "") -> None:
         """Record the outcome, so that the actions never run again, then report a failure to people."""
-        event, now = self._journal.new_id(), self._journal.now()
+        event, now = self.journal.new_id(), self.journal.now()
         ended = Ended(alert=alert.id, event=event, at=now, outcome=outcome, reason=reason)
-        [alert] = self._journal.record(ended)
+        [alert] = self.journal.record(ended)
         if outcome in _SENTENCES:
             LOGGER.warning(
                 "answer_%s: the answer to alert %s did not complete: %s", outcome, alert.id, reason or outcome
@@ -183,19 +178,19 @@ class AnswerRunner:
         assert alert.outcome  # noqa: S101 - it has ended
         message = alert.content.message
         sentence = _SENTENCES[alert.outcome].format(answer=alert.answer, message=message, reason=alert.reason)
-        given_up = (alert.closed_at or self._journal.now()) + 2 * MAX_ANSWER_AGE
-        while not await self._async_notify_people(alert, sentence) and self._journal.now() < given_up:
+        given_up = (alert.closed_at or self.journal.now()) + 2 * MAX_ANSWER_AGE
+        while not await self.async_notify_people(alert, sentence) and self.journal.now() < given_up:
             with _woken_by(self._after(TRY_AGAIN_AFTER)) as elapsed:
                 await elapsed.wait()
-        self._journal.record(OutcomeReported(alert=alert.id, at=self._journal.now()))
+        self.journal.record(OutcomeReported(alert=alert.id, at=self.journal.now()))
 
     def _is_superseded(self, alert: Alert) -> bool:
         """Return whether the group has a newer alert, or the answer is too old to run."""
-        newest = self._journal.state.newest.get(alert.group, alert.id)
-        return newest != alert.id or self._journal.now() - (alert.closed_at or self._journal.now()) >= MAX_ANSWER_AGE
+        newest = self.journal.state.newest.get(alert.group, alert.id)
+        return newest != alert.id or self.journal.now() - (alert.closed_at or self.journal.now()) >= MAX_ANSWER_AGE
 
     async def _async_wait_until_started(self) -> None:
-        with _woken_by(lambda wake: async_at_started(self._hass, wake)) as started:
+        with _woken_by(lambda wake: async_at_started(self.hass, wake)) as started:
             await started.wait()
 
     async def _async_wait_for_actions(self, sequence: Sequence[Any]) -> str | None:
@@ -204,7 +199,7 @@ class AnswerRunner:
         later = self._after(ACTION_MISSING_FOR)
         with (
             _woken_by(later) as given_up,
-            _woken_by(later, partial(self._hass.bus.async_listen, EVENT_SERVICE_REGISTERED)) as changed,
+            _woken_by(later, partial(self.hass.bus.async_listen, EVENT_SERVICE_REGISTERED)) as changed,
         ):
             while missing := next((name for name in names if not self._has_action(name)), None):
                 if given_up.is_set():
@@ -214,11 +209,11 @@ class AnswerRunner:
         return None
 
     def _after(self, delay: float | timedelta) -> _Subscribe:
-        return lambda wake: async_call_later(self._hass, delay, HassJob(wake, cancel_on_shutdown=True))
+        return lambda wake: async_call_later(self.hass, delay, HassJob(wake, cancel_on_shutdown=True))
 
     def _has_action(self, name: str) -> bool:
         domain, _, service = name.partition(".")
-        return self._hass.services.has_service(domain, service)
+        return self.hass.services.has_service(domain, service)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant, callback
@@ -27,34 +27,24 @@ from .transitions import transition
 type Send = Callable[[FromHomeAssistant], Awaitable[None]]
 
 
+@dataclass(eq=False, repr=False)
 class GatewaySync:
-    """Alert part of the gateway session. One session exists at a time; a new one ends the old."""
+    """Alert part of the gateway session. One session exists at a time; a new one ends the old.
 
-    def __init__(
-        self,
-        hass: HomeAssistant,
-        entry: ConfigEntry,
-        journal: Journal,
-        *,
-        scheduler: Scheduler,
-        presence: GatewayPresence,
-        async_settle: Callable[[Propose], Awaitable[tuple[bool, str | None]]],
-    ) -> None:
-        """Store the dependencies.
+    ``async_settle`` settles a proposal and returns whether it was settled before, and its refusal code.
+    """
 
-        ``async_settle`` settles a proposal and returns whether it was settled before, and its refusal code.
-        """
-        self._hass = hass
-        self._entry = entry
-        self._journal = journal
-        self._async_settle = async_settle
-        self._scheduler = scheduler
-        self._presence = presence
-        self._send: Send | None = None
-        self._sent: Position | None = None
-        self._new_gateway = False
-        self._new_records = asyncio.Event()
-        self._worker: asyncio.Task[None] | None = None
+    hass: HomeAssistant
+    entry: ConfigEntry
+    journal: Journal
+    scheduler: Scheduler
+    presence: GatewayPresence
+    async_settle: Callable[[Propose], Awaitable[tuple[bool, str | None]]]
+    _send: Send | None = field(init=False, default=None)
+    _sent: Position | None = field(init=False, default=None)
+    _new_gateway: bool = field(init=False, default=False)
+    _new_records: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    _worker: asyncio.Task[None] | None = field(init=False, default=None)
 
     async def async_session_opened(self, hello: GatewayHello, send: Send) -> None:
         """Send the records after the gateway's cursor, then ``CaughtUp``, then new records as they become durable.
@@ -62,43 +52,43 @@ class GatewaySync:
         Raises a ``GatewayError``.
         """
         self.async_session_closed()
-        self._presence.async_mark_active()
+        self.presence.async_mark_active()
         if hello.cursor:
-            self._journal.confirm(hello.cursor, durably=True)
+            self.journal.confirm(hello.cursor, durably=True)
             if self._must_merge(hello.cursor, hello.summaries):
                 self._merge(hello)
         # A merge must be on disk before anything is sent, because records before it may contradict the gateway's state.
         try:
-            await self._journal.async_flush()
+            await self.journal.async_flush()
         except RecordLogWriteError as error:
             raise GatewayAwayError(GATEWAY_AWAY, "Alerts cannot be saved, so none is sent to the app") from error
         self._sent, self._new_gateway, self._send = hello.cursor, hello.cursor is None, send
         await self._send_records()
         await send(CaughtUp())
         self._new_gateway = False
-        self._worker = self._entry.async_create_background_task(
-            self._hass, self._send_until_disconnected(), "process_cosmos gateway sync"
+        self._worker = self.entry.async_create_background_task(
+            self.hass, self._send_until_disconnected(), "process_cosmos gateway sync"
         )
 
     async def async_receive(self, message: Heartbeat | Committed | Notified | Propose) -> None:
         """Process a commit, a notification outcome or a proposal of the gateway."""
-        self._presence.async_mark_active()
+        self.presence.async_mark_active()
         match message:
             case Committed(position=position):
-                self._journal.confirm(position)
+                self.journal.confirm(position)
                 if self._sent and position < self._sent:
-                    self._presence.async_expect_answer()
-            case Notified() if self._journal.is_alive(message.key.alert):
-                at = self._journal.now() - duration(message.age)
-                self._scheduler.record_outcome(message.key, reached=message.reached, at=at)
-                self._scheduler.process(message.key.alert)
+                    self.presence.async_expect_answer()
+            case Notified() if self.journal.is_alive(message.key.alert):
+                at = self.journal.now() - duration(message.age)
+                self.scheduler.record_outcome(message.key, reached=message.reached, at=at)
+                self.scheduler.process(message.key.alert)
             case Propose():
                 await self._settle(message)
 
     @callback
     def async_session_closed(self) -> None:
         """End the session and drop what was not sent; soon the gateway counts as away."""
-        self._presence.async_session_closed()
+        self.presence.async_session_closed()
         self._send = None
         if self._worker:
             self._worker.cancel()
@@ -108,7 +98,7 @@ class GatewaySync:
     def async_stop(self) -> None:
         """End the session and stop watching for the gateway."""
         self.async_session_closed()
-        self._presence.async_stop()
+        self.presence.async_stop()
 
     @callback
     def send_new_records(self) -> None:
@@ -116,7 +106,7 @@ class GatewaySync:
         self._new_records.set()
 
     async def _settle(self, proposal: Propose) -> None:
-        known, code = await self._async_settle(proposal)
+        known, code = await self.async_settle(proposal)
         # A first decision has a record of its own, whose transition carries the result.
         if known and self._send:
             problem = Problem(code=code, message=code) if code else None
@@ -131,12 +121,12 @@ class GatewaySync:
                 await self._new_records.wait()
 
     async def _send_records(self) -> None:
-        while entries := self._journal.record_log.durable_after(self._sent):
+        while entries := self.journal.record_log.durable_after(self._sent):
             for entry in entries:
-                must_send = self._journal.must_send(entry, to_new_gateway=self._new_gateway)
-                message = transition(entry, self._journal.alerts_after(entry.position), self._journal.now())
+                must_send = self.journal.must_send(entry, to_new_gateway=self._new_gateway)
+                message = transition(entry, self.journal.alerts_after(entry.position), self.journal.now())
                 if message and must_send and self._send:
-                    self._presence.async_expect_answer()
+                    self.presence.async_expect_answer()
                     await self._send(message)
                 self._sent = entry.position
 
@@ -146,7 +136,7 @@ class GatewaySync:
         A known cursor alone proves nothing: the session that was to send the merge may have ended right before it,
         and another backup, made before that session, may have been restored since.
         """
-        record_log, is_alive = self._journal.record_log, self._journal.is_alive
+        record_log, is_alive = self.journal.record_log, self.journal.is_alive
         if any(entry.position > cursor and isinstance(entry.record, Merged) for entry in record_log.entries):
             return False
         return not record_log.has_assigned(cursor) or any(
@@ -159,17 +149,17 @@ class GatewaySync:
 
         The log was restored from a backup, or the gateway served another config entry, which was deleted.
         """
-        journal = self._journal
+        journal = self.journal
         if hello.cursor:
             try:
                 journal.begin_run_after(hello.cursor.run)
             except UlidRangeError as error:
                 raise GatewayRefusedError(error.code, f"The gateway has applied an impossible run: {error}") from error
-        is_other = hello.entry not in (None, self._entry.entry_id)
+        is_other = hello.entry not in (None, self.entry.entry_id)
         restored, reconciled = merge(journal.state, hello.summaries, journal.new_id, adopt=not is_other)
-        bare = Merged(at=self._journal.now(), restored=restored, reconciled=reconciled, after=hello.cursor)
+        bare = Merged(at=self.journal.now(), restored=restored, reconciled=reconciled, after=hello.cursor)
         requests = {
-            alert.id: self._scheduler.planned_requests(alert) if alert.alive else ()
+            alert.id: self.scheduler.planned_requests(alert) if alert.alive else ()
             for alert in alerts_after(bare, journal.state.alerts)
         }
         changed = journal.record(
@@ -180,4 +170,4 @@ class GatewaySync:
             )
         )
         for alert in changed:
-            self._scheduler.process(alert.id)
+            self.scheduler.process(alert.id)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from homeassistant.components import persistent_notification
@@ -27,14 +28,13 @@ SEND_TIMEOUT = 30.0
 """Seconds after which an unfinished notification counts as failed."""
 
 
+@dataclass(eq=False, repr=False)
 class NotificationSender:
-    """Hands notifications over to phones, notify entities and Home Assistant's own notification list."""
+    """Hands notifications, titled like the site, over to phones, notify entities and Home Assistant's own list."""
 
-    def __init__(self, hass: HomeAssistant, title: str, on_result: Callable[[str, NotificationResult], None]) -> None:
-        """Store the notification title (the site's) and the callback for each recipient's result."""
-        self._hass = hass
-        self._title = title
-        self._on_result = on_result
+    hass: HomeAssistant
+    title: str
+    on_result: Callable[[str, NotificationResult], None]
 
     async def async_notify(self, recipient: str, alert: Alert) -> NotificationResult:
         """Send the current revision of ``alert`` to ``recipient`` and return the result."""
@@ -43,7 +43,7 @@ class NotificationSender:
             recipient,
             alert.content.message,
             alert.id,
-            lambda entry: phones.alert_notification(alert, self._title, phone, entry),
+            lambda entry: phones.alert_notification(alert, self.title, phone, entry),
         )
 
     async def async_send_message(
@@ -53,50 +53,50 @@ class NotificationSender:
         requested = tuple(recipients)
 
         def notification(entry: ConfigEntry) -> dict[str, Any]:
-            return phones.plain_notification(self._title, message, tag, entry)
+            return phones.plain_notification(self.title, message, tag, entry)
 
         results = await asyncio.gather(*(self._async_notify(one, message, tag, notification) for one in requested))
         return dict(zip(requested, results, strict=True))
 
     async def async_clear(self, recipients: Iterable[str], tag: str) -> None:
         """Remove the notification from Home Assistant and phones; messages of notify entities cannot be removed."""
-        persistent_notification.async_dismiss(self._hass, _notification_id(tag))
-        found = (phone_entry(self._hass, one.removeprefix(PHONE)) for one in recipients if one.startswith(PHONE))
+        persistent_notification.async_dismiss(self.hass, _notification_id(tag))
+        found = (phone_entry(self.hass, one.removeprefix(PHONE)) for one in recipients if one.startswith(PHONE))
         entries = {entry.entry_id: entry for entry in found if entry}.values()
         await asyncio.gather(*(self._async_phone(entry, phones.clear_command(tag)) for entry in entries))
 
     @callback
     def show_in_home_assistant(self, message: str, tag: str) -> None:
         """Show ``message`` in Home Assistant's notification list."""
-        persistent_notification.async_create(self._hass, escaped(message), self._title, _notification_id(tag))
+        persistent_notification.async_create(self.hass, escaped(message), self.title, _notification_id(tag))
 
     async def _async_notify(
         self, recipient: str, message: str, tag: str, notification_fn: Callable[[ConfigEntry], dict[str, Any]]
     ) -> NotificationResult:
         if recipient.startswith(PHONE):
-            entry = phone_entry(self._hass, recipient.removeprefix(PHONE))
+            entry = phone_entry(self.hass, recipient.removeprefix(PHONE))
             result = await self._async_phone(entry, notification_fn(entry)) if entry else failed(FailureCode.PHONE_GONE)
         elif recipient == PERSISTENT:
             self.show_in_home_assistant(message, tag)
             result = HANDED_OVER
         else:
             result = await self._async_entity(recipient.removeprefix(NOTIFY), message)
-        self._on_result(recipient, result)
+        self.on_result(recipient, result)
         return result
 
     async def _async_phone(self, entry: ConfigEntry, notification: dict[str, Any]) -> NotificationResult:
-        return _result(await async_reason_of_failure(async_push(self._hass, entry, notification), SEND_TIMEOUT))
+        return _result(await async_reason_of_failure(async_push(self.hass, entry, notification), SEND_TIMEOUT))
 
     async def _async_entity(self, entity: str, message: str) -> NotificationResult:
-        entity_id = notify_entity(self._hass, entity)
+        entity_id = notify_entity(self.hass, entity)
         if entity_id is None:
             return failed(FailureCode.ENTITY_GONE)
-        state = self._hass.states.get(entity_id)
+        state = self.hass.states.get(entity_id)
         # Home Assistant skips unavailable entities without an error, so the call would count as handed over.
         if state is None or state.state == STATE_UNAVAILABLE:
             return failed(FailureCode.ENTITY_UNAVAILABLE)
-        data = {ATTR_ENTITY_ID: entity_id, **phones.entity_message(self._title, message)}
-        call = self._hass.services.async_call(NOTIFY_DOMAIN, SERVICE_SEND_MESSAGE, data, blocking=True)
+        data = {ATTR_ENTITY_ID: entity_id, **phones.entity_message(self.title, message)}
+        call = self.hass.services.async_call(NOTIFY_DOMAIN, SERVICE_SEND_MESSAGE, data, blocking=True)
         return _result(await async_reason_of_failure(call, SEND_TIMEOUT))
 
 

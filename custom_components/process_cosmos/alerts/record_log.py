@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +158,8 @@ class RecordLog[R: Message]:
 
     def durable_after(self, position: Position | None) -> Sequence[Entry[R]]:
         """Return the entries on disk after ``position``, in order (None: all)."""
-        start = 0 if position is None else bisect_right(self.entries, position, key=_position)
-        end = bisect_right(self.entries, self._durable, key=_position) if self._durable else 0
+        start = 0 if position is None else bisect_right(self.entries, position, key=attrgetter("position"))
+        end = bisect_right(self.entries, self._durable, key=attrgetter("position")) if self._durable else 0
         return self.entries[start:end]
 
     def has_assigned(self, position: Position) -> bool:
@@ -378,10 +379,6 @@ class RecordLog[R: Message]:
     @property
     def _temporary_path(self) -> Path:
         return self._path.with_name(self._path.name + ".new")
-
-
-def _position(entry: Entry[object]) -> Position:
-    return entry.position
 
 
 def _line_of(entry: Entry[Message]) -> bytes:

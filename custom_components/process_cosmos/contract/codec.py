@@ -89,7 +89,10 @@ def decode_json(frame: bytes | str, *, cuts: bool = False) -> Json:
 
 
 def members(frame: bytes | str) -> Mapping[str, Json]:
-    """Return the members of a frame that ``decode`` refused, for its id; empty if the frame is unreadable."""
+    """Return the members of a frame that need no check, such as the id of one that ``decode`` refused.
+
+    Empty if it is not a JSON object.
+    """
     if len(frame) > MAX_FRAME:
         return {}
     try:
@@ -135,22 +138,16 @@ def _scalar(kinds: tuple[type, ...], name: str) -> Parser:
     return read
 
 
-def _whole(document: Any, path: str, _: NoteFn | None) -> int:  # noqa: ANN401 - JSON
+def _whole(document: Any, path: str, _: NoteFn | None, name: str = "a whole number") -> int:  # noqa: ANN401 - JSON
     if type(document) is not int:
-        raise ContractError(path, "must be a whole number")
+        raise ContractError(path, f"must be {name}")
     if abs(document) > MOST_SIGNED:
         raise ContractError(path, "must fit into 64 bits with a sign")
     return document
 
 
 def _real(document: Any, path: str, _: NoteFn | None) -> float:  # noqa: ANN401 - JSON
-    if type(document) is float:
-        return document
-    if type(document) is not int:
-        raise ContractError(path, "must be a number")
-    if abs(document) > MOST_SIGNED:
-        raise ContractError(path, "must fit into 64 bits with a sign")
-    return document
+    return document if type(document) is float else _whole(document, path, None, "a number")
 
 
 def _text(document: Any, path: str, _: NoteFn | None = None) -> str:  # noqa: ANN401 - JSON

@@ -56,24 +56,17 @@ class Code(StrEnum):
 class ContractError(Exception):
     """Error for data that violates the contract, with the ``path`` of the first mistake and the ``reason``."""
 
-    code = Code.MALFORMED
-
-    def __init__(self, path: str, reason: str) -> None:
+    def __init__(self, path: str, reason: str, code: Code = Code.MALFORMED) -> None:
         """Create the error from path and reason, so that a log line can omit the offending value."""
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
+        self.code = code
 
 
-class UnsupportedError(ContractError):
-    """Error for what a newer peer may send and this side must not guess."""
-
-    code = Code.UNSUPPORTED
-
-
-class UnknownTypeError(UnsupportedError):
+class UnknownTypeError(ContractError):
     """Error for a message of a type that this side does not know."""
 
     def __init__(self, tag: str) -> None:
         """Create the error for the type ``tag``."""
-        super().__init__("$.type", f"is the unknown message type {tag[:64]!r}")
+        super().__init__("$.type", f"is the unknown message type {tag[:64]!r}", Code.UNSUPPORTED)

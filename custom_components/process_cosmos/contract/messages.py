@@ -1,6 +1,7 @@
 """Tables of the messages that each side may send; ``decode`` refuses all others."""
 
 from collections.abc import Mapping
+from typing import Any, TypeAliasType, get_args
 
 from .alerts import CaughtUp, Notified, Propose, Transition
 from .destinations import (
@@ -60,50 +61,17 @@ type FromGateway = (
     | DestinationTested
 )
 
-FROM_HOME_ASSISTANT: Mapping[str, type[FromHomeAssistant]] = {
-    message.type: message
-    for message in (
-        HomeAssistantHello,
-        Heartbeat,
-        Stopping,
-        Transition,
-        CaughtUp,
-        Result,
-        Subscribe,
-        WriteProperty,
-        SetWebhook,
-        SetCloud,
-        ChangeDestination,
-        TestDestination,
-        ApproveReply,
-        RemoveDestination,
-        ListRejected,
-        SendAgain,
-        DiscardRejected,
-    )
-}
+
+def _by_type[M](messages: Any) -> Mapping[str, type[M]]:  # noqa: ANN401 - an alias of a union
+    """Return the classes of a union, also of those within it, by ``type``."""
+    found: dict[str, type[M]] = {}
+    for each in get_args(messages.__value__):
+        found |= _by_type(each) if isinstance(each, TypeAliasType) else {each.type: each}
+    return found
+
+
+FROM_HOME_ASSISTANT: Mapping[str, type[FromHomeAssistant]] = _by_type(FromHomeAssistant)
 """Messages Home Assistant may send, by ``type``."""
 
-FROM_GATEWAY: Mapping[str, type[FromGateway]] = {
-    message.type: message
-    for message in (
-        GatewayHello,
-        Refused,
-        Heartbeat,
-        Committed,
-        Notified,
-        Propose,
-        Result,
-        Snapshot,
-        MissedChangesReport,
-        DeviceChanged,
-        DeviceRemoved,
-        ValueChanged,
-        AvailabilityChanged,
-        EventHappened,
-        Status,
-        RejectedEvents,
-        DestinationTested,
-    )
-}
+FROM_GATEWAY: Mapping[str, type[FromGateway]] = _by_type(FromGateway)
 """Messages the gateway may send, by ``type``."""

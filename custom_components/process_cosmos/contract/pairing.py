@@ -24,8 +24,6 @@ _LAST_PORT = 65535
 class LineError(ContractError):
     """Error for a pasted line that Process Cosmos did not make, or that is incomplete."""
 
-    code = Code.CODE_MALFORMED
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PairingLine:
@@ -69,9 +67,10 @@ def _match(pattern: re.Pattern[str], text: str) -> re.Match[str]:
     match = pattern.fullmatch(text.strip())
     if match is None:
         # The text must not repeat the line, which contains a secret.
-        raise LineError("$", "must have the form https://host:port#secret.sha256")
+        raise LineError("$", "must have the form https://host:port#secret.sha256", Code.CODE_MALFORMED)
     if not _is_name(match["host"]) or not 0 < int(match["port"] or _USUAL_PORT) <= _LAST_PORT:
-        raise LineError("$", f"must have a valid host name and a port from 1 to {_LAST_PORT}")
+        reason = f"must have a valid host name and a port from 1 to {_LAST_PORT}"
+        raise LineError("$", reason, Code.CODE_MALFORMED)
     return match
 
 

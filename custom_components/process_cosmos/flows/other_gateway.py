@@ -7,7 +7,6 @@ import probatio as vol
 from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import CONF_URL
-from homeassistant.core import HomeAssistant, callback
 
 from custom_components.process_cosmos.const import CONF_DESTINATIONS, CONF_SITE, DOMAIN
 from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, GatewayAwayError
@@ -25,13 +24,6 @@ def entry_update_for(entry: ConfigEntry, found: GatewayAccess) -> dict[str, Any]
     """
     options = {**entry.options, CONF_DESTINATIONS: []} if found.site != entry.data[CONF_SITE] else entry.options
     return {"unique_id": found.site, "data": found.data, "options": options}
-
-
-@callback
-def is_used_by_another_entry(hass: HomeAssistant, entry: ConfigEntry, found: GatewayAccess) -> bool:
-    """Return whether a different entry uses the app ``found``."""
-    other = hass.config_entries.async_entry_for_domain_unique_id(DOMAIN, found.site)
-    return other not in (None, entry)
 
 
 class OtherGatewayFlow(RepairsFlow):
@@ -68,11 +60,12 @@ class OtherGatewayFlow(RepairsFlow):
         if user_input is not None and (entry := self._entry):
             found, errors = await forms.try_request(step_id, lambda: find(entry, user_input))
             # Two entries must not use one app: each new session at a gateway ends the older one.
-            if found and is_used_by_another_entry(self.hass, entry, found):
-                return self.async_abort(reason="already_configured")
             if found:
-                self.hass.config_entries.async_update_entry(entry, **entry_update_for(entry, found))
-                self.hass.config_entries.async_schedule_reload(entry.entry_id)
+                entries = self.hass.config_entries
+                if entries.async_entry_for_domain_unique_id(DOMAIN, found.site) not in (None, entry):
+                    return self.async_abort(reason="already_configured")
+                entries.async_update_entry(entry, **entry_update_for(entry, found))
+                entries.async_schedule_reload(entry.entry_id)
                 return self.async_create_entry(data={})
         filled = self.add_suggested_values_to_schema(schema, user_input)
         return self.async_show_form(step_id=step_id, data_schema=filled, errors=errors)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from homeassistant.config_entries import ConfigEntry
@@ -49,47 +50,40 @@ _REFUSED_FAILURES = 8
 """A refusal needs a person, so wait as long as after this many failures."""
 
 
+@dataclass(eq=False, repr=False)
 class GatewayConnection:
-    """Keeps a session with the gateway of one site open."""
+    """Keeps a session with the gateway of one site open, once ``async_start`` is called.
 
-    def __init__(
-        self,
-        hass: HomeAssistant,
-        entry: ConfigEntry,
-        access: GatewayAccess,
-        run: Ulid,
-        *,
-        process_fn: Callable[[Session], Awaitable[None]],
-        on_unavailable: Callable[[], None],
-    ) -> None:
-        """Store the dependencies; ``async_start`` connects.
+    ``process_fn`` processes a session until it ends, and raises the ``GatewayError`` that ended it.
+    ``on_unavailable`` is called when ``available`` becomes false.
+    """
 
-        ``process_fn`` processes a session until it ends, and raises the ``GatewayError`` that ended it.
-        ``on_unavailable`` is called when ``available`` becomes false.
-        """
-        self.session: Session | None = None
-        self.available = False
-        """Whether the received state is valid: the session is open, or was lost less than 10 s ago."""
-        self._hass = hass
-        self._entry = entry
-        self._run = run
-        self._access = access
-        self._process_fn = process_fn
-        self._on_unavailable = on_unavailable
-        self._frame_issue = FrameIssue(hass, entry)
-        self._failures = 0
-        self._refused = False
-        self._away_timers: list[CALLBACK_TYPE] = []
-        self._stop_listening: CALLBACK_TYPE | None = None
-        self._task: asyncio.Task[None]
+    hass: HomeAssistant
+    entry: ConfigEntry
+    access: GatewayAccess
+    run: Ulid
+    process_fn: Callable[[Session], Awaitable[None]]
+    on_unavailable: Callable[[], None]
+    session: Session | None = field(init=False, default=None)
+    available: bool = field(init=False, default=False)
+    """Whether the received state is valid: the session is open, or was lost less than 10 s ago."""
+    _failures: int = field(init=False, default=0)
+    _refused: bool = field(init=False, default=False)
+    _away_timers: list[CALLBACK_TYPE] = field(init=False, default_factory=list)
+    _stop_listening: CALLBACK_TYPE | None = field(init=False, default=None)
+    _task: asyncio.Task[None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin without an unreadable frame."""
+        self._frame_issue = FrameIssue(self.hass, self.entry)
 
     @callback
     def async_start(self) -> None:
         """Connect in the background, and reconnect whenever the session ends."""
         self._start_away_timers()
-        self._stop_listening = self._hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, self._announce_stop)
-        self._task = self._entry.async_create_background_task(
-            self._hass, self._keep_connected(), f"{DOMAIN} {self._entry.title} link"
+        self._stop_listening = self.hass.bus.async_listen_once(EVENT_HOMEASSISTANT_STOP, self._announce_stop)
+        self._task = self.entry.async_create_background_task(
+            self.hass, self._keep_connected(), f"{DOMAIN} {self.entry.title} link"
         )
 
     async def async_stop(self) -> None:
@@ -117,7 +111,7 @@ class GatewayConnection:
     def mark_available(self) -> None:
         """Show entities as available, for as long as a snapshot may take to arrive."""
         if not self.available and self.session:
-            LOGGER.info("%s: connected to the gateway, version %s", self._entry.title, self.session.hello.version)
+            LOGGER.info("%s: connected to the gateway, version %s", self.entry.title, self.session.hello.version)
             self.available = True
             self._cancel_away_timers()
             self._start_away_timers()
@@ -128,8 +122,8 @@ class GatewayConnection:
         self._refused = False
         self.mark_available()
         self._cancel_away_timers()
-        clear_issues(self._hass, self._entry, *LINK_ISSUES)
-        end_reauth(self._hass, self._entry)
+        clear_issues(self.hass, self.entry, *LINK_ISSUES)
+        end_reauth(self.hass, self.entry)
 
     @callback
     def reset_backoff(self) -> None:
@@ -140,7 +134,7 @@ class GatewayConnection:
         while True:
             try:
                 async with await async_connect(
-                    self._hass, self._access, run=self._run, entry=self._entry.entry_id
+                    self.hass, self.access, run=self.run, entry=self.entry.entry_id
                 ) as session:
                     await self._serve(session)
             except GatewayRefusedError as error:
@@ -148,21 +142,21 @@ class GatewayConnection:
                 await self._show_refusal(error)
             except GatewayAwayError as error:
                 self._restart_unreachable_timer()
-                LOGGER.debug("%s: %s", self._entry.title, error)
+                LOGGER.debug("%s: %s", self.entry.title, error)
             except Exception:  # noqa: BLE001 - a bug in one session must not stop reconnecting
-                LOGGER.exception("The session with the gateway of %s failed", self._entry.title)
+                LOGGER.exception("The session with the gateway of %s failed", self.entry.title)
             self._failures += 1
             await asyncio.sleep(next_delay(self._failures, random.random()))  # noqa: S311 - jitter, not a secret
 
     def _show_version(self, session: Session) -> None:
-        register_version(self._hass, self._entry, session.hello.version)
+        register_version(self.hass, self.entry, session.hello.version)
         versions = {"app": session.hello.version, "integration": VERSION}
-        show_issue(self._hass, self._entry, Issue.APP_OLDER, versions if session.hello.schema < SCHEMA else None)
+        show_issue(self.hass, self.entry, Issue.APP_OLDER, versions if session.hello.schema < SCHEMA else None)
 
     def _start_away_timers(self) -> None:
         self._away_timers = [
-            async_call_later(self._hass, AVAILABLE_FOR, self._become_unavailable),
-            async_call_later(self._hass, UNREACHABLE_AFTER, self._show_unreachable),
+            async_call_later(self.hass, AVAILABLE_FOR, self._become_unavailable),
+            async_call_later(self.hass, UNREACHABLE_AFTER, self._show_unreachable),
         ]
 
     def _cancel_away_timers(self) -> None:
@@ -173,20 +167,20 @@ class GatewayConnection:
         """Start the timer of the unreachable issue for a gateway that refused before and does not respond now."""
         if self._refused:
             self._refused = False
-            self._away_timers.append(async_call_later(self._hass, UNREACHABLE_AFTER, self._show_unreachable))
+            self._away_timers.append(async_call_later(self.hass, UNREACHABLE_AFTER, self._show_unreachable))
 
     @callback
     def _become_unavailable(self, _: datetime) -> None:
         if self.available:
-            LOGGER.info("%s: no connection to the gateway, its entities are unavailable", self._entry.title)
+            LOGGER.info("%s: no connection to the gateway, its entities are unavailable", self.entry.title)
             self.available = False
-            self._on_unavailable()
+            self.on_unavailable()
 
     @callback
     def _show_unreachable(self, _: datetime) -> None:
         # A gateway whose snapshot cannot be read has an issue of its own.
         if not self._refused and not (self.session and self._frame_issue.is_shown):
-            create_issue(self._hass, self._entry, Issue.GATEWAY_UNREACHABLE, url=self._access.url)
+            create_issue(self.hass, self.entry, Issue.GATEWAY_UNREACHABLE, url=self.access.url)
 
     async def _serve(self, session: Session) -> None:
         """Process one session until it ends; raise a ``GatewayError``."""
@@ -195,7 +189,7 @@ class GatewayConnection:
         self._frame_issue.session_opened(session.hello)
         self._show_version(session)
         try:
-            await self._process_fn(session)
+            await self.process_fn(session)
         finally:
             self.session = None
             self._frame_issue.session_closed()
@@ -205,24 +199,24 @@ class GatewayConnection:
     async def _show_refusal(self, error: GatewayRefusedError) -> None:
         self._refused = True
         is_other = error.code == Code.IDENTITY_MISMATCH or await self._is_app_replaced(error)
-        clear_issues(self._hass, self._entry, *LINK_ISSUES)
+        clear_issues(self.hass, self.entry, *LINK_ISSUES)
         if is_other:
-            show_other_gateway(self._hass, self._entry)
+            show_other_gateway(self.hass, self.entry)
         elif isinstance(error, FrameInvalidError):
             self._frame_issue.show(str(error), error.gateway)
         elif error.code == Code.UNAUTHORIZED:
-            self._entry.async_start_reauth(self._hass)
+            self.entry.async_start_reauth(self.hass)
         else:
             issue = ISSUES_OF_CODES.get(error.code, Issue.REFUSED)
-            create_issue(self._hass, self._entry, issue, url=self._access.url, code=quoted(error.code))
-        LOGGER.debug("%s: %s: %s", self._entry.title, error.code, error)
+            create_issue(self.hass, self.entry, issue, url=self.access.url, code=quoted(error.code))
+        LOGGER.debug("%s: %s: %s", self.entry.title, error.code, error)
 
     async def _is_app_replaced(self, error: GatewayRefusedError) -> bool:
         """Return whether the Supervisor's app now has another identity: it has lost its data and rejects the token."""
-        if error.code != Code.UNAUTHORIZED or not is_supervised_app(self._hass, self._entry.data):
+        if error.code != Code.UNAUTHORIZED or not is_supervised_app(self.hass, self.entry.data):
             return False
-        found = await async_find_app(self._hass, self._access.url)
-        return found is not None and found.site != self._access.site
+        found = await async_find_app(self.hass, self.access.url)
+        return found is not None and found.site != self.access.site
 
     async def _announce_stop(self, _: Event) -> None:
         self._stop_listening = None

@@ -61,13 +61,6 @@ def show_problems(
 @callback
 def forget_problems_of_removed_callers(hass: HomeAssistant) -> None:
     """Delete the issues of callers that are not, or no longer, an entity; call this after the start."""
-    for issue in issues_with_prefix(hass, f"{CALL_PROBLEMS}_"):
+    for issue in issues_with_prefix(hass, CALL_PROBLEMS):
         if hass.states.get(str((issue.data or {}).get("caller"))) is None:
             ir.async_delete_issue(hass, DOMAIN, issue.issue_id)
-
-
-@callback
-def forget(hass: HomeAssistant) -> None:
-    """Delete all these issues when the last site is removed."""
-    for issue in issues_with_prefix(hass, f"{CALL_PROBLEMS}_"):
-        ir.async_delete_issue(hass, DOMAIN, issue.issue_id)

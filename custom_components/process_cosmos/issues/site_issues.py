@@ -190,11 +190,11 @@ def clear_other_issues(hass: HomeAssistant, entry: ConfigEntry, issue: Issue, ab
             ir.async_delete_issue(hass, DOMAIN, shown.issue_id)
 
 
-def issues_with_prefix(hass: HomeAssistant, prefix: str) -> list[ir.IssueEntry]:
-    """Return the issues of the integration whose ids begin with ``prefix``."""
+def issues_with_prefix(hass: HomeAssistant, *prefixes: str) -> list[ir.IssueEntry]:
+    """Return the issues of the integration whose ids begin with one of ``prefixes``."""
     # A list, because callers delete issues while they iterate.
     issues = ir.async_get(hass).issues.values()
-    return [issue for issue in issues if issue.domain == DOMAIN and issue.issue_id.startswith(prefix)]
+    return [issue for issue in issues if issue.domain == DOMAIN and issue.issue_id.startswith(prefixes)]
 
 
 def _id(entry: ConfigEntry, issue: Issue, about: str | None = None) -> str:

@@ -9,7 +9,7 @@ from homeassistant.components.blueprint import Blueprint, BlueprintInputs
 from homeassistant.components.blueprint.schemas import BLUEPRINT_INSTANCE_FIELDS
 from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
 from homeassistant.const import CONF_ALIAS, CONF_ID
-from homeassistant.core import HomeAssistant, callback
+from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.util.file import WriteError
@@ -41,13 +41,6 @@ async def async_update_issues(hass: HomeAssistant) -> None:
             translation_key=WORKFLOW_BEHIND,
             translation_placeholders=_about(copy),
         )
-
-
-@callback
-def delete_issues(hass: HomeAssistant) -> None:
-    """Delete all these issues from the issue registry."""
-    for issue in issues_with_prefix(hass, WORKFLOW_BEHIND):
-        ir.async_delete_issue(hass, DOMAIN, issue.issue_id)
 
 
 def _issue_id(copy: workflows.Copy) -> str:

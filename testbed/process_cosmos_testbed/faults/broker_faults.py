@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from process_cosmos_gateway.contract.destinations import BrokerLink
 from process_cosmos_gateway.contract.devices import WriteProperty
-from process_cosmos_gateway.devices.options import BrokerOptions
+from process_cosmos_gateway.options import BrokerOptions
 from process_cosmos_testbed.fake_home_assistant import RequestFailedError
 from process_cosmos_testbed.mqtt_proxy import Manners, MqttProxy, Reaction
 from process_cosmos_testbed.processes import until

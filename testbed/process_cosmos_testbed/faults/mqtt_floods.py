@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
-from process_cosmos_gateway.devices.options import BrokerOptions
+from process_cosmos_gateway.options import BrokerOptions
 
 _RECORDS = b"[" + b",".join([b'{"v":1}'] * 2000) + b"]"
 _TOO_MANY_RECORDS = b"[" + b",".join([b'{"v":1}'] * 8000) + b"]"

@@ -15,7 +15,7 @@ from typing import Any
 from process_cosmos_gateway.contract.destinations import EventKind, Link, Priority, SendAgain, SetCloud, SetWebhook
 from process_cosmos_gateway.contract.pairing import parse_line
 from process_cosmos_gateway.destinations.enrolment import enrol
-from process_cosmos_gateway.devices.options import BrokerOptions
+from process_cosmos_gateway.options import BrokerOptions
 from process_cosmos_testbed.arrivals import arrivals_of
 from process_cosmos_testbed.event_producer import EventProducer
 from process_cosmos_testbed.fake_home_assistant import FakeHomeAssistant

@@ -17,7 +17,7 @@ import orjson
 from process_cosmos_gateway.contract.devices import Value
 from process_cosmos_gateway.devices.mqtt.connection import Connection, Message, Will
 from process_cosmos_gateway.devices.mqtt.errors import MqttError
-from process_cosmos_gateway.devices.options import BrokerOptions
+from process_cosmos_gateway.options import BrokerOptions
 from process_cosmos_testbed.processes import until
 
 _RETRY_SECONDS = 0.5

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import override
 
 from process_cosmos_gateway.contract.devices import Value
-from process_cosmos_gateway.devices.options import BrokerOptions
+from process_cosmos_gateway.options import BrokerOptions
 
 from .device import Json, VirtualDevice
 

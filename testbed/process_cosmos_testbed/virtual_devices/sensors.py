@@ -9,7 +9,7 @@ import orjson
 
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_gateway.devices.mqtt.errors import MqttError
-from process_cosmos_gateway.devices.options import BrokerOptions
+from process_cosmos_gateway.options import BrokerOptions
 from process_cosmos_testbed.ledger import Item, Ledger
 from process_cosmos_testbed.virtual_devices.device import Json, VirtualDevice
 

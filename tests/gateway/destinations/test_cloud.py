@@ -68,7 +68,7 @@ async def test_a_kill_between_commit_and_reply_costs_nothing_and_repeats_are_dro
         async def enrolled(_line: object, _site: object) -> Any:  # noqa: ANN401
             return credentials
 
-        site.destinations._enrol_fn = enrolled
+        site.destinations.enrol_fn = enrolled
         await site.set_cloud(str(through_the_way))
         await site.accept(*range(1, 21))
         site.alerts.gate.set()

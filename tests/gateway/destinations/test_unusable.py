@@ -64,7 +64,7 @@ def of_another_kind(transaction: Transaction) -> None:
 
 
 @pytest.fixture
-def with_wrong_key(tmp_path: Path) -> Callable[[Transaction], None]:
+def with_wrong_key(tmp_path: Path) -> Callable[[Transaction], object]:
     credentials = replace(enrolled(tmp_path / "ca"), key=enrolled(tmp_path / "other").key)
     kinds = (EventKind.ALERT,)
     settings = CloudSettings(name=NAME, kinds=kinds, url=ENDPOINT, credentials=credentials, label="Head office")

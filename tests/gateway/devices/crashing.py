@@ -13,9 +13,9 @@ from pathlib import Path
 from process_cosmos_gateway.clock import SystemClock
 from process_cosmos_gateway.contract.codec import encode
 from process_cosmos_gateway.contract.messages import DeviceChange
-from process_cosmos_gateway.devices import BrokerOptions, Devices, message_writer
+from process_cosmos_gateway.devices import Devices, message_writer
 from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
-from process_cosmos_gateway.options import ReadingOptions
+from process_cosmos_gateway.options import BrokerOptions, ReadingOptions
 from process_cosmos_gateway.outbox import Outbox
 from tests.gateway.store.parts import new_ulids, opened
 

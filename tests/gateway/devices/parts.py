@@ -14,9 +14,9 @@ from process_cosmos_gateway.clock import Clock, SystemClock
 from process_cosmos_gateway.contract.destinations import EventKind
 from process_cosmos_gateway.contract.devices import Device, EventHappened, Value, ValueChanged, WriteProperty
 from process_cosmos_gateway.contract.messages import DeviceChange
-from process_cosmos_gateway.devices import BrokerOptions, Devices
+from process_cosmos_gateway.devices import Devices
 from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
-from process_cosmos_gateway.options import ReadingOptions
+from process_cosmos_gateway.options import BrokerOptions, ReadingOptions
 from process_cosmos_gateway.outbox import Delivered, Outbox
 from process_cosmos_gateway.store import Store
 from tests.gateway.store.parts import new_ulids, opened

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from process_cosmos_gateway.devices import BrokerOptions
+from process_cosmos_gateway.options import BrokerOptions
 from process_cosmos_testbed.processes import accepts, free_port
 from process_cosmos_testbed.virtual_devices.kinds import LeakSensor, Valve
 from tests.support.waiting import until

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from process_cosmos_gateway.devices import BrokerOptions
 from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
 from process_cosmos_gateway.devices.mqtt.errors import TAKEN_OVER, MqttError
+from process_cosmos_gateway.options import BrokerOptions
 from process_cosmos_testbed.broker import Broker, running_broker
 from process_cosmos_testbed.processes import free_port
 from process_cosmos_testbed.proxy import FaultProxy

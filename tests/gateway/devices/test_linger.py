@@ -83,7 +83,7 @@ async def test_readings_are_committed_together_when_the_linger_time_of_the_oldes
         def noting(
             transaction: Transaction, batch: Sequence[message_writer.PendingWrite], unconfirmed: Sequence[bytes]
         ) -> None:
-            batches.append(sum(pending.is_reading for pending in batch))
+            batches.append(sum(pending.stored.is_reading for pending in batch))
             apply_batch(transaction, batch, unconfirmed)
 
         monkeypatch.setattr(message_writer, "_apply_batch", noting)

@@ -10,13 +10,13 @@ import pytest
 
 from process_cosmos_gateway.contract.destinations import BrokerLink
 from process_cosmos_gateway.contract.errors import Code
-from process_cosmos_gateway.devices import BrokerOptions
 from process_cosmos_gateway.devices.mqtt.broker_state import BrokerState
 from process_cosmos_gateway.devices.mqtt.connection import Connection, Message
 from process_cosmos_gateway.devices.mqtt.errors import MqttError
 from process_cosmos_gateway.devices.mqtt.packets import MAX_PACKET
 from process_cosmos_gateway.devices.mqtt.versions import TRY_5_AGAIN, Version, VersionOrder
 from process_cosmos_gateway.errors import RequestRefusedError
+from process_cosmos_gateway.options import BrokerOptions
 from process_cosmos_testbed.broker import Broker, running_broker
 from process_cosmos_testbed.mqtt_proxy import Manners, MqttProxy, Reaction
 from tests.support.waiting import until

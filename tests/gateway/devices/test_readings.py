@@ -81,7 +81,7 @@ async def test_a_byte_counter_that_is_too_high_does_not_loop(tmp_path: Path) -> 
 async def test_retention_runs_by_itself(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("process_cosmos_gateway.devices.readings.retention._CHECK_SECONDS", 0.02)
     async with running_devices(tmp_path, broker.options) as gateway, client(broker.options) as tank:
-        gateway.devices._retention._max_bytes = 200
+        gateway.devices._retention.max_bytes = 200
         await set_up_tank(gateway, tank)
         for value in range(20):
             await tank.publish("wot/tank/properties/level", value)

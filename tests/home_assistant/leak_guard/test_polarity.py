@@ -11,7 +11,7 @@ from homeassistant.helpers import issue_registry as ir
 
 from custom_components.process_cosmos.const import DOMAIN
 from process_cosmos_gateway.contract.devices import Value
-from process_cosmos_gateway.devices.options import BrokerOptions
+from process_cosmos_gateway.options import BrokerOptions
 from process_cosmos_testbed.broker import running_broker
 from process_cosmos_testbed.processes import free_port
 from process_cosmos_testbed.virtual_devices.device import Json, VirtualDevice

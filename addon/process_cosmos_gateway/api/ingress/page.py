@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -59,18 +59,19 @@ class About:
     broker: BrokerOptions | None
 
 
+@dataclass(eq=False, repr=False)
 class StatusPage:
-    """Pages ``/``, ``/pair`` and ``/programs``, served only to the Supervisor's ingress."""
+    """Pages ``/``, ``/pair`` and ``/programs``, served only to the Supervisor's ingress.
 
-    def __init__(
-        self, about: About, status: StatusReader, outbox: Outbox, clock: Clock, *, peer: str = INGRESS_PEER
-    ) -> None:
-        """Set the sources of the page; ``peer``: the only client address that is served."""
-        self._about = about
-        self._status = status
-        self._outbox = outbox
-        self._clock = clock
-        self._peer = peer
+    ``peer``: the only client address that is served.
+    """
+
+    about: About
+    status: StatusReader
+    outbox: Outbox
+    clock: Clock
+    _: KW_ONLY
+    peer: str = INGRESS_PEER
 
     def add_to(self, application: web.Application, connected_fn: Callable[[], bool]) -> None:
         """Register the page's routes; ``connected_fn`` returns whether Home Assistant has a session."""
@@ -87,7 +88,7 @@ class StatusPage:
         if not self._is_allowed(request):
             return _forbidden()
         try:
-            status, depths = await self._status.read(), await self._outbox.depths()
+            status, depths = await self.status.read(), await self.outbox.depths()
         except StoreError:
             storage = section("This app", Row("Storage", "bad", "failing", words.STORAGE[StorageState.FAILING]).html())
             return _reply(request, self._head(), storage, status=HTTPStatus.SERVICE_UNAVAILABLE)
@@ -98,7 +99,7 @@ class StatusPage:
             section("Destinations", *_destinations(status.links)),
             section("Waiting to be sent", _waiting(status, depths.ages)),
             _offer(),
-            await asyncio.to_thread(token_page.overview, self._about.data),
+            await asyncio.to_thread(token_page.overview, self.about.data),
             refresh=_REFRESH_SECONDS,
         )
 
@@ -108,7 +109,7 @@ class StatusPage:
         Admits the connection, so that it stays open for the next request.
         """
         # The address of the socket: anyone could send a header such as X-Forwarded-For.
-        if request.remote != self._peer or (request.method == "POST" and _is_cross_site(request)):
+        if request.remote != self.peer or (request.method == "POST" and _is_cross_site(request)):
             return False
         request.app[LISTENER].admit(request, "supervisor")
         return True
@@ -117,9 +118,9 @@ class StatusPage:
         if not self._is_allowed(request):
             return _forbidden()
         # In a thread: the file is written with fsync, for which the event loop must not wait.
-        secret = await asyncio.to_thread(offer_pairing, self._about.data, self._clock)
+        secret = await asyncio.to_thread(offer_pairing, self.about.data, self.clock)
         _LOGGER.info("A pairing line was made on the status page; it works once, within ten minutes")
-        line = PairingLine(url=self._about.url, secret=secret)
+        line = PairingLine(url=self.about.url, secret=secret)
         minutes = int(OFFER_LASTS.total_seconds() // 60)
         card = section(
             "Pairing line",
@@ -135,11 +136,11 @@ class StatusPage:
         if not self._is_allowed(request):
             return _forbidden()
         form = {key: value for key, value in (await request.post()).items() if isinstance(value, str)}
-        card, done = await asyncio.to_thread(token_page.tokens, self._about.data, self._clock, form)
+        card, done = await asyncio.to_thread(token_page.tokens, self.about.data, self.clock, form)
         return _reply(request, self._head(), card, status=HTTPStatus.OK if done else HTTPStatus.BAD_REQUEST)
 
     def _head(self) -> Html:
-        about = self._about
+        about = self.about
         return html(t'<h1>Process Cosmos</h1><p class="soft">Version {about.version}, site {about.site}</p>')
 
     def _rows(self, status: Status, *, connected: bool) -> Iterable[Row]:
@@ -165,7 +166,7 @@ class StatusPage:
             yield Row("Identity", "bad", "used twice", words.REASONS[Code.IDENTITY_CONFLICT])
 
     def _broker_row(self, status: Status) -> Row:
-        broker = self._about.broker
+        broker = self.about.broker
         if broker is None:
             sentence = "To connect devices, install the Mosquitto broker app. It is then used automatically."
             return Row("MQTT broker", "busy", "none", sentence)

@@ -40,9 +40,6 @@ REASONS: Mapping[str, str] = {
     "certificate_superseded": "A newer certificate of this site is in use elsewhere. Enrol again with a new code.",
     "identity_mismatch": "Another server answers at this address. Correct the address, or find out which server it is.",
     "identity_conflict": "Two apps use this site's identity. Stop one, then enrol the other again with a new code.",
-}
-
-_STATUSES: Mapping[str, str] = {
     "http_400": "The server does not accept the events. Correct the address in the integration.",
     "http_401": "The server does not accept the credentials. Correct the header, or enrol again.",
     "http_403": "The server denies access. Correct the header, or enrol again.",
@@ -60,10 +57,8 @@ STORAGE: Mapping[StorageState, str] = {
 
 def reason(code: str) -> str:
     """Return the meaning of a link's ``reason`` code and what to do; empty if the code is unknown."""
-    usual = (
-        "The server reports a temporary error. Sending is retried automatically." if code.startswith("http_") else ""
-    )
-    return REASONS.get(code) or _STATUSES.get(code, usual)
+    temporary = "The server reports a temporary error. Sending is retried automatically."
+    return REASONS.get(code, temporary if code.startswith("http_") else "")
 
 
 def age(seconds: float) -> str:

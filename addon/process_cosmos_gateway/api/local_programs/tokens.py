@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 
 import orjson
@@ -15,7 +14,7 @@ from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.codec import decode_json, parse
 from process_cosmos_gateway.contract.errors import ContractError
 from process_cosmos_gateway.errors import StartError, StoreError
-from process_cosmos_gateway.private_files import remove_private, write_private
+from process_cosmos_gateway.private_files import remove_private, secret_hash, write_private
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _TOKEN_BYTES = 32
@@ -46,7 +45,7 @@ class Tokens:
 
         Raises ``TokensUnreadableError`` if it is unknown and some tokens could not be read.
         """
-        digest = _hash(token)
+        digest = secret_hash(token)
         if any(hmac.compare_digest(digest, program.token) for program in self.programs.values()):
             return True
         if self.unreadable is not None:
@@ -62,7 +61,7 @@ def make_token(folder: Path, name: str, clock: Clock) -> str:
     """
     path = _file(folder, name)
     token = secrets.token_urlsafe(_TOKEN_BYTES)
-    program = Program(token=_hash(token), made_at=clock.now())
+    program = Program(token=secret_hash(token), made_at=clock.now())
     path.parent.mkdir(mode=0o700, exist_ok=True)
     write_private(path, orjson.dumps(program), replace=False)
     # A file that existed was not replaced, also not by another process at the same time.
@@ -125,7 +124,3 @@ def _file(folder: Path, name: str) -> Path:
             "A program's name has 1 to 64 letters (a-z), digits, - and _, and begins with a letter or digit."
         )
     return folder / _FOLDER / f"{name}.json"
-
-
-def _hash(secret: str) -> str:
-    return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from process_cosmos_gateway.backoff import exponential_delay
-from process_cosmos_gateway.devices.options import BrokerOptions
 from process_cosmos_gateway.errors import StoreError
+from process_cosmos_gateway.options import BrokerOptions
 
 from . import errors as codes
 from .connection import Connection, Message

@@ -15,7 +15,7 @@ from paho.mqtt.properties import MQTTException, Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from process_cosmos_gateway.devices.options import BrokerOptions
+from process_cosmos_gateway.options import BrokerOptions
 
 from . import errors as codes
 from .errors import DeniedError, MqttError, NoAnswerError, UnreachableError

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from process_cosmos_gateway.clock import Clock
@@ -28,32 +29,29 @@ _UNKNOWN = -1
 GAP = event_type("gap")
 
 
+@dataclass(eq=False, repr=False)
 class MqttSession:
     """State that outlives connections and restarts; call ``load`` first.
 
     ``name``: ours for the broker's session; packet ids are only unique within one. ``gaps``: sessions lost in the
     gateway's lifetime. ``broker_dropped``: messages the broker dropped since this gateway first read its counter,
-    including those while the gateway was not running.
+    including those while the gateway was not running. ``outbox`` gets gap events, ``received`` the session's marks.
     """
 
-    def __init__(
-        self, store: Store, outbox: Outbox, clock: Clock, ulid_fn: Callable[[], Ulid], received: ReceivedMessages
-    ) -> None:
-        """Use these components; ``outbox`` gets gap events, ``received`` the marks of the session."""
-        self._received = received
-        self._store = store
-        self._outbox = outbox
-        self._clock = clock
-        self._ulid_fn = ulid_fn
-        self._broker_count = _UNKNOWN
-        self._is_gap_unrecorded = False
-        self.name = ""
-        self.gaps = 0
-        self.broker_dropped = 0
+    store: Store
+    outbox: Outbox
+    clock: Clock
+    ulid_fn: Callable[[], Ulid]
+    received: ReceivedMessages
+    _broker_count: int = field(init=False, default=_UNKNOWN)
+    _is_gap_unrecorded: bool = field(init=False, default=False)
+    name: str = field(init=False, default="")
+    gaps: int = field(init=False, default=0)
+    broker_dropped: int = field(init=False, default=0)
 
     async def load(self) -> None:
         """Load the session from the store, or store a new one; raise ``StoreError``."""
-        name, numbers = await self._store.read(
+        name, numbers = await self.store.read(
             lambda transaction: (
                 repository.load_session_name(transaction),
                 [read_counter(transaction, each) for each in ("gaps", "broker_dropped", "broker_count")],
@@ -61,13 +59,13 @@ class MqttSession:
         )
         self.gaps, self.broker_dropped, self._broker_count = map(int, numbers)
         self.name = name or await self._create_name()
-        self._received.begin_session(
-            await self._store.read(lambda transaction: repository.load_message_marks(transaction, self.name))
+        self.received.begin_session(
+            await self.store.read(lambda transaction: repository.load_message_marks(transaction, self.name))
         )
 
     async def _create_name(self) -> Ulid:
-        name = self._ulid_fn()
-        await self._store.write(lambda transaction: repository.store_session_name(transaction, name))
+        name = self.ulid_fn()
+        await self.store.write(lambda transaction: repository.store_session_name(transaction, name))
         return name
 
     async def begin_connection(self, *, present: bool, last_reading_at: float | None) -> None:
@@ -79,10 +77,10 @@ class MqttSession:
         # If storing failed last time, the session the broker has kept is the new one, whose gap is not recorded yet.
         present = present and not self._is_gap_unrecorded
         self._is_gap_unrecorded = not present
-        name = self.name if present else self._ulid_fn()
+        name = self.name if present else self.ulid_fn()
         if not present:
-            self._received.begin_session()
-        now, gap_id = self._clock.now(), self._ulid_fn()
+            self.received.begin_session()
+        now, gap_id = self.clock.now(), self.ulid_fn()
 
         # One transaction: a crash must leave neither a new session without its gap nor a counted gap without its event.
         def change(transaction: Transaction) -> int:
@@ -90,13 +88,13 @@ class MqttSession:
             if expected and not present:
                 gaps += 1
                 set_counter(transaction, "gaps", gaps)
-                self._outbox.add(transaction, _gap_event(gap_id, now, last_reading_at))
+                self.outbox.add(transaction, _gap_event(gap_id, now, last_reading_at))
             if not (present and expected):
                 set_counter(transaction, "sessions", read_counter(transaction, "sessions") + 1)
                 repository.store_session_name(transaction, name)
             return int(gaps)
 
-        gaps = await self._store.write(change)
+        gaps = await self.store.write(change)
         self._is_gap_unrecorded = False
         if gaps > self.gaps:
             _LOGGER.warning(

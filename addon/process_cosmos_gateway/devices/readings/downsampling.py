@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from process_cosmos_gateway.contract.identifiers import join_names
-from process_cosmos_gateway.devices.options import Aggregate, VolumeRule
+from process_cosmos_gateway.options import Aggregate, VolumeRule
 
 LATE_SECONDS = 5.0
 """Seconds after its end for which a window still accepts late readings."""

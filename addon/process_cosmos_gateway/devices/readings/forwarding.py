@@ -13,10 +13,9 @@ from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_gateway.contract.identifiers import join_names
 from process_cosmos_gateway.devices.counters import read_counter, set_counter
-from process_cosmos_gateway.devices.options import ReadingOptions, VolumeRule
 from process_cosmos_gateway.devices.repository import property_number
 from process_cosmos_gateway.errors import StoreError
-from process_cosmos_gateway.options import MEGABYTE
+from process_cosmos_gateway.options import MEGABYTE, ReadingOptions, VolumeRule
 from process_cosmos_gateway.outbox import DropReason, Outbox, OutgoingReading
 from process_cosmos_gateway.store import Store, Transaction
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from process_cosmos_gateway.devices.options import VolumeRule
+from process_cosmos_gateway.options import VolumeRule
 from process_cosmos_gateway.store import Transaction
 
 from .downsampling import LATE_SECONDS, AggregationWindow, FilterState, FilterStates, Point, window_start

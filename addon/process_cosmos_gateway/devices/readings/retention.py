@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
+from dataclasses import dataclass
 from functools import partial
 
 from process_cosmos_gateway.clock import Clock
@@ -36,58 +37,57 @@ def history_quota(max_bytes: float, free: float, reserve: float, used: float) ->
     return max_bytes if missing <= 0 else min(max_bytes, max(0.0, used - missing))
 
 
+@dataclass(eq=False, repr=False)
 class Retention:
-    """Deletion of old readings, and of the oldest ones above the quota; counted as ``readings_forgotten``."""
+    """Deletion of readings that are old or above ``max_bytes``, the oldest first; counted as ``readings_forgotten``."""
 
-    def __init__(self, store: Store, outbox: Outbox, clock: Clock, counts: Counter[str], max_bytes: float) -> None:
-        """Use these components; readings may use at most ``max_bytes``."""
-        self._store = store
-        self._outbox = outbox
-        self._clock = clock
-        self._counts = counts
-        self._max_bytes = max_bytes
+    store: Store
+    outbox: Outbox
+    clock: Clock
+    counts: Counter[str]
+    max_bytes: float
 
     async def run(self) -> None:
         """Enforce the quota about every 10 seconds, and delete old readings every hour, until cancelled."""
-        cleanup_at = self._clock.monotonic()
+        cleanup_at = self.clock.monotonic()
         while True:
-            began = self._clock.monotonic()
+            began = self.clock.monotonic()
             try:
                 if began >= cleanup_at:
                     cleanup_at = began + _CLEANUP_SECONDS
                     await self.delete_expired()
-                    began = self._clock.monotonic()
+                    began = self.clock.monotonic()
                 await self.enforce_quota()
             except StoreError as error:
                 _LOGGER.warning("Old readings could not be deleted (%s); retrying", error)
-            await asyncio.sleep(max(_CHECK_SECONDS, (self._clock.monotonic() - began) / _MAX_CHECK_SHARE))
+            await asyncio.sleep(max(_CHECK_SECONDS, (self.clock.monotonic() - began) / _MAX_CHECK_SHARE))
 
     async def delete_expired(self) -> None:
         """Delete old readings and those of too many withdrawn devices, in batches; raise ``StoreError``."""
-        while (deleted := await self._store.write(partial(delete_withdrawn, most=MAX_WITHDRAWN))) is not None:
-            self._counts["readings_forgotten"] += deleted
-        now = self._clock.now().timestamp()
+        while (deleted := await self.store.write(partial(delete_withdrawn, most=MAX_WITHDRAWN))) is not None:
+            self.counts["readings_forgotten"] += deleted
+        now = self.clock.now().timestamp()
         after: int | None = 0
         while after is not None:
-            after = await self._store.write(
+            after = await self.store.write(
                 partial(delete_old, before=now - READING_DAYS * 86_400, now=now, after=after)
             )
-        await self._outbox.delete_unused_series()
+        await self.outbox.delete_unused_series()
 
     async def enforce_quota(self) -> None:
         """Delete the oldest readings while all together exceed the quota; raise ``StoreError``."""
-        used, quota = await self._store.read(self._measure)
+        used, quota = await self.store.read(self._measure)
         # Delete a little more than required, or a full history would delete something at every check.
-        target = min(quota, self._max_bytes * _TARGET_SHARE)
+        target = min(quota, self.max_bytes * _TARGET_SHARE)
         while used > quota:
-            deleted = await self._store.write(delete_oldest)
+            deleted = await self.store.write(delete_oldest)
             # The byte counters may be too high; without readings left to delete, this would loop for ever.
             if not deleted:
                 return
-            self._counts["readings_forgotten"] += deleted
-            used, quota = await self._store.read(stored_bytes), target
+            self.counts["readings_forgotten"] += deleted
+            used, quota = await self.store.read(stored_bytes), target
 
     def _measure(self, transaction: Transaction) -> tuple[float, float]:
         """Return the bytes that readings use, and their quota."""
-        used, free = stored_bytes(transaction), self._store.writable(transaction)
-        return used, history_quota(self._max_bytes, free, self._store.space.reserve, used)
+        used, free = stored_bytes(transaction), self.store.writable(transaction)
+        return used, history_quota(self.max_bytes, free, self.store.space.reserve, used)

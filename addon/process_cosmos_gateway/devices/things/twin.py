@@ -73,11 +73,6 @@ def newest_reading(held: Reading | None, readings: Sequence[Reading], received: 
     return best
 
 
-def with_reading(twin: Twin, name: str, reading: Reading) -> Twin:
-    """Return the twin with ``reading`` as the newest one of a property."""
-    return replace(twin, latest={**twin.latest, name: reading})
-
-
 def is_transition(kind: PropertyKind, before: Reading | None, after: Reading) -> bool:
     """Return whether to send an event to destinations: a boolean has changed."""
     return kind is PropertyKind.BOOLEAN and (before is None or before.value != after.value)

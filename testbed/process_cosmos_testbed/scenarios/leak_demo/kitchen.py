@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from process_cosmos_gateway.devices.options import BrokerOptions
+from process_cosmos_gateway.options import BrokerOptions
 from process_cosmos_testbed.virtual_devices.kinds import OPEN, LeakSensor, TemperatureSensor, Valve
 
 _LIMIT = 60.0
