@@ -25,15 +25,13 @@ type TakeEvent = Callable[[str, Mapping[str, Any], bool], None]
 class Testbed[G: GatewayProcess]:
     """Broker, cloud endpoint, webhook receiver and gateway; all of them run inside ``running``.
 
-    ``settings``: options of the gateway beside its folder, ports and broker. ``log_types``: what the broker logs.
+    ``settings``: options of the gateway beside its folder, ports and broker.
     """
 
-    def __init__(
-        self, folder: Path, gateway: G, take_event: TakeEvent, settings: Mapping[str, Any], *, log_types: str = "error"
-    ) -> None:
+    def __init__(self, folder: Path, gateway: G, take_event: TakeEvent, settings: Mapping[str, Any]) -> None:
         """Prepare everything in ``folder`` without starting it."""
         self.folder = folder
-        self.broker = Broker(folder, _LINES, log_types=log_types)
+        self.broker = Broker(folder, _LINES)
         self.cloud = CloudProcess(folder)
         self.gateway = gateway
         self.receiver = WebhookReceiver(lambda event, fresh: take_event(WEBHOOK, event, fresh))

@@ -9,7 +9,6 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -86,7 +85,7 @@ async def run(arguments: argparse.Namespace, result: Result) -> None:
                 await site.background.beside(LeakDemo(site, result, progress, arguments.leaks).run())
             except _FAILURES as error:
                 _report_failure(error, result)
-                result.judgement = asdict(await site.observer.judge())
+                result.judgement = await site.observer.judge()
             _show(result, progress)
             if arguments.stay:
                 print(f"Look at it: {site.home_assistant.url}  user {OWNER}  password {PASSWORD}  (Ctrl-C ends it)")

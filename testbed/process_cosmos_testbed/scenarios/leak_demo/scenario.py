@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any
 
 from process_cosmos_testbed.home_assistant.client import HomeAssistantUnreachableError
@@ -180,7 +179,7 @@ class LeakDemo:
         await self._until_arrived()
         await asyncio.sleep(QUIET)
         self._result.in_flight_at_kill = self._observer.proven_in_flight()
-        self._result.judgement = asdict(await self._observer.judge())
+        self._result.judgement = await self._observer.judge()
         return {"answers": "3 from the cloud", "drained": f"{self._result.drain_seconds} s"}
 
     async def _waiting(self) -> int:
