@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import ssl
-import sys
 import time
+from functools import partial
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_testbed.ledger import Item
-from process_cosmos_testbed.processes import run_once, until
+from process_cosmos_testbed.processes import run_in_process, until
 from process_cosmos_testbed.testbed import CLOUD
 from process_cosmos_testbed.virtual_devices.sensors import NumberedSensor
 
 from .fault import Fault, Scale
+from .fill_outbox import fill
 from .site import Site
 
 _FILL_SECONDS = 3600.0
@@ -40,8 +41,7 @@ async def _fill_and_drain(site: Site, waiting: int, judged: int) -> None:
     site.to_cloud.refuse()
     await site.gateway.stop()
     begun = time.monotonic()
-    fill = ("-m", "process_cosmos_testbed.faults.fill_outbox", site.database.parent, str(waiting))
-    await run_once(sys.executable, *fill, "--judged", str(judged), "--device", device, limit=_FILL_SECONDS)
+    await run_in_process(partial(fill, site.database.parent, waiting, judged, device), _FILL_SECONDS)
     site.figures[f"filled_per_s_{waiting}"] = round(waiting / (time.monotonic() - begun))
     for number in range(1, judged + 1):
         item = Item(Priority.CHANGE, device, number)

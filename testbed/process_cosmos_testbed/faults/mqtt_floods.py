@@ -1,12 +1,6 @@
-"""Floods a broker as a foreign device would, in a process of its own so that measurements are not slowed down.
+"""Floods a broker as a foreign device would, in a process of its own so that measurements are not slowed down."""
 
-``python -m process_cosmos_testbed.faults.mqtt_floods KIND --port PORT --amount AMOUNT`` prints how many messages the
-broker has acknowledged.
-"""
-
-import argparse
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -138,6 +132,11 @@ def description(name: str, title: str = "Flood") -> Mapping[str, Any]:
     }
 
 
+def flood(kind: str, port: int, amount: float) -> int:
+    """Flood the broker at ``port``; return how many messages it has acknowledged."""
+    return asyncio.run(_flood(kind, port, amount))
+
+
 async def _flood(kind: str, port: int, amount: float) -> int:
     broker = BrokerOptions(host="127.0.0.1", port=port)
     connection = await Connection.open(broker, client_id=f"flood-{kind}", on_message=_ignore)
@@ -150,17 +149,3 @@ async def _flood(kind: str, port: int, amount: float) -> int:
 
 def _ignore(connection: Connection, message: Message) -> None:
     connection.acknowledge(message)
-
-
-def main() -> None:
-    """Read the arguments and flood."""
-    parser = argparse.ArgumentParser("process_cosmos_testbed.faults.mqtt_floods", description=__doc__)
-    parser.add_argument("kind", choices=FLOODS)
-    parser.add_argument("--port", type=int, required=True, help="the broker's")
-    parser.add_argument("--amount", type=float, required=True, help="seconds, messages or megabytes")
-    arguments = parser.parse_args()
-    sys.stdout.write(f"{asyncio.run(_flood(arguments.kind, arguments.port, arguments.amount))}\n")
-
-
-if __name__ == "__main__":
-    main()
