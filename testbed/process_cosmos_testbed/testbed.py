@@ -38,7 +38,8 @@ class Testbed[G: GatewayProcess]:
         self.to_broker = FaultProxy(LOCAL, self.broker.port)
         self.to_cloud = FaultProxy(LOCAL, self.cloud.port)
         self.to_webhook = FaultProxy(LOCAL, 0)
-        self.proxies = (self.to_broker, self.to_cloud, self.to_webhook)
+        self.links = (self.to_cloud, self.to_webhook)
+        self.proxies = (*self.links, self.to_broker)
         self.is_direct = False
         """Whether the gateway connects to the broker without the proxy, from its next start on."""
         self.events_at_cloud = 0
@@ -50,6 +51,10 @@ class Testbed[G: GatewayProcess]:
     def database(self) -> Path:
         """The gateway's database."""
         return self.gateway.data / "gateway.sqlite"
+
+    def counted(self, *figures: str) -> int:
+        """Return the sum of some ``figures`` of the proxies before both destinations (``proxy.Counts``)."""
+        return sum(getattr(proxy.counts, figure) for proxy in self.links for figure in figures)
 
     async def start_gateway(self) -> float:
         """Start the gateway; return the seconds until its health check passes."""

@@ -45,7 +45,11 @@ async def _until_all_arrived(site: Site) -> None:
 
 
 def _is_empty(site: Site) -> bool:
-    return not site.home_assistant.unconfirmed and not site.waiting_at(WEBHOOK) and not site.waiting_at(CLOUD)
+    return (
+        not site.home_assistant.unconfirmed
+        and not site.ledger.missing_at(WEBHOOK)
+        and not site.ledger.missing_at(CLOUD)
+    )
 
 
 async def _set_up_again(site: Site) -> None:

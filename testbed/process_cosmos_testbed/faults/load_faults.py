@@ -70,7 +70,7 @@ async def flood(site: Site, scale: Scale) -> None:
     async with site.traffic(rate=5, keys=1), asyncio.TaskGroup() as group:
         pouring = [group.create_task(_pour(sensor)) for sensor in sensors]
         await asyncio.sleep(scale.of(3.0, 120.0))
-        await site.until_struck("readings waiting after the flood", lambda: len(site.waiting_at(CLOUD)))
+        await site.until_struck("readings waiting after the flood", lambda: len(site.ledger.missing_at(CLOUD)))
         for task in pouring:
             task.cancel()
         site.figures["items_of_the_flood"] = len(site.ledger.attempts) - before
@@ -88,7 +88,7 @@ async def _pour(sensor: NumberedSensor) -> None:
 async def _storm(site: Site) -> None:
     """Restart the cloud endpoint while many clients connect to it at the same moment."""
     await site.cloud.kill()
-    for proxy in (site.to_cloud, site.to_webhook, site.to_broker):
+    for proxy in site.proxies:
         proxy.reset()
     await site.cloud.start()
     context = ssl.create_default_context(cafile=site.cloud.data / "ca.pem")

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -22,14 +23,13 @@ _BYTES_A_SECOND = 20 * _MEGABYTE
 acknowledged messages of all devices, and counts them in ``$SYS``."""
 
 
+@dataclass(slots=True)
 class FloodingClient:
     """A client that floods the broker. ``sent``: messages that the broker has acknowledged."""
 
-    def __init__(self, connection: Connection) -> None:
-        """Publish on ``connection``."""
-        self._connection = connection
-        self._due = time.monotonic()
-        self.sent = 0
+    _connection: Connection
+    _due: float = 0.0
+    sent: int = 0
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish; return when the broker has acknowledged."""

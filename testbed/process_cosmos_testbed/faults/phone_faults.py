@@ -10,6 +10,7 @@ import signal
 import tempfile
 import time
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -55,14 +56,14 @@ class PromiseBrokenError(Exception):
     """A promise was broken, or a fault did not take effect."""
 
 
+@dataclass(frozen=True, slots=True)
 class PhoneFaults:
     """All of F33: one alert for phones that fail, and one without recipients."""
 
-    def __init__(self, home: HomeAssistantClient, working: PushService, stopped: PushService) -> None:
-        """Use a connected ``home``, and push services of which one refuses connections at first."""
-        self._home = home
-        self._working = working
-        self._stopped = stopped
+    _home: HomeAssistantClient
+    _working: PushService
+    _stopped: PushService
+    """A push service that refuses connections at first."""
 
     async def run(self, stack: AsyncExitStack) -> str:
         """Run the faults; return the result. Raises ``PromiseBrokenError``."""

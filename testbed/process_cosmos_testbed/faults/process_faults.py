@@ -79,20 +79,16 @@ def _state(pid: int) -> str:
 async def restart_loop(site: Site, scale: Scale) -> None:
     """F6: restarted repeatedly while no destination and no broker can be reached."""
     async with site.traffic(rate=5):
-        for proxy in (site.to_cloud, site.to_webhook, site.to_broker):
+        for proxy in site.proxies:
             proxy.refuse()
         for number in range(scale.of(3, 20)):
             if number % 2:
                 await site.kill_gateway()
             else:
                 await site.gateway.stop()
-            before = _refused(site)
+            before = site.counted("refused")
             site.prove("starts without a network", await site.start_gateway() > 0)
-            await site.until_struck("connections refused", partial(_refused, site), before=before)
-
-
-def _refused(site: Site) -> int:
-    return site.to_cloud.counts.refused + site.to_webhook.counts.refused
+            await site.until_struck("connections refused", partial(site.counted, "refused"), before=before)
 
 
 async def power_cut(site: Site, scale: Scale) -> None:

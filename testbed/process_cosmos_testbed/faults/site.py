@@ -4,10 +4,9 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence, Sized
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sized
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -37,10 +36,8 @@ _QUIET = 0.3
 _BACKOFF = 31.0
 _WAITS = ((2.0, _BACKOFF), (2.0, _BACKOFF), (2.0, 901.0), (4.0, _BACKOFF), (8.0, _BACKOFF), (16.0, 0.0))
 """Seconds without an arrival or a receipt, and seconds that are skipped then to end backoffs."""
-_TRIES = 800
 _TRIES_BETWEEN_SKIPS = 20
 _BURST = 60
-_HEARD_SECONDS = 40.0
 _KINDS_OF_GREETING = 2
 _SOON = 40.0
 
@@ -86,14 +83,25 @@ class Site(Testbed[ControlledGateway]):
 
         ``skip``: seconds that are skipped repeatedly meanwhile, to end backoffs.
         """
-        for number in range(1, _TRIES):
-            if (count := count_fn() - before) > 0:
-                self.prove(what, count)
-                return
-            await asyncio.sleep(0.05)
-            if skip and number % _TRIES_BETWEEN_SKIPS == 0:
-                await self.skip(skip)
-        raise FaultError(f"the fault did not strike: {what}")
+
+        async def struck() -> int:
+            return max(0, count_fn() - before)
+
+        self.prove(what, await self._until_skipping(struck, f"the fault did not strike: {what}", skip))
+
+    async def _until_skipping[T](self, probe: Callable[[], Awaitable[T]], sentence: str, skip: float) -> T:
+        """Return the first true answer of ``probe``; raise ``FaultError`` with ``sentence`` if there is none."""
+        try:
+            async with asyncio.timeout(_SOON):
+                while True:
+                    for _ in range(_TRIES_BETWEEN_SKIPS):
+                        if answer := await probe():
+                            return answer
+                        await asyncio.sleep(0.05)
+                    if skip:
+                        await self.skip(skip)
+        except TimeoutError as error:
+            raise FaultError(sentence) from error
 
     async def skip(self, seconds: float) -> None:
         """Skip ``seconds`` of the gateway's time."""
@@ -233,17 +241,12 @@ class Site(Testbed[ControlledGateway]):
         ``skip``: seconds that are skipped repeatedly meanwhile, to end backoffs.
         """
         sent = set[Item]()
-        try:
-            async with asyncio.timeout(_HEARD_SECONDS):
-                for number in count(1):
-                    sent.update(await sensor.greet())
-                    await asyncio.sleep(0.05)
-                    if len({item.priority for item in sent & self.ledger.there[WEBHOOK]}) == _KINDS_OF_GREETING:
-                        return
-                    if skip and number % _TRIES_BETWEEN_SKIPS == 0:
-                        await self.skip(skip)
-        except TimeoutError as error:
-            raise TimeoutError(f"no greeting of {sensor.name} at {WEBHOOK} in {_HEARD_SECONDS:.0f} s") from error
+
+        async def heard() -> bool:
+            sent.update(await sensor.greet())
+            return len({item.priority for item in sent & self.ledger.there[WEBHOOK]}) == _KINDS_OF_GREETING
+
+        await self._until_skipping(heard, f"no greeting of {sensor.name} at {WEBHOOK} in {_SOON:.0f} s", skip)
 
     # The end of a fault
 
@@ -317,10 +320,6 @@ class Site(Testbed[ControlledGateway]):
     @property
     def _is_unanswered(self) -> bool:
         return self.home_assistant.unconfirmed > 0 or any(producer.unanswered for producer in self._producers)
-
-    def waiting_at(self, destination: str) -> Sequence[Item]:
-        """Return what was acknowledged and has not arrived at ``destination``."""
-        return self.ledger.missing_at(destination)
 
     def dropped(self) -> Mapping[Priority, int]:
         """Return what the gateway has dropped since the fault began, by its own count; never urgent events."""

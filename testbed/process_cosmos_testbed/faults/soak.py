@@ -65,7 +65,7 @@ async def _freeze(site: Site) -> None:
 
 
 async def _cut_off(site: Site) -> None:
-    for proxy in (site.to_cloud, site.to_webhook, site.to_broker):
+    for proxy in site.proxies:
         site.random.choice([proxy.refuse, proxy.blackhole, proxy.half_open, proxy.reset])()
     await asyncio.sleep(site.random.uniform(0.2, 2.0))
 
@@ -76,7 +76,7 @@ async def _swallow(site: Site) -> None:
 
 
 async def _slow(site: Site) -> None:
-    for proxy in (site.to_cloud, site.to_webhook):
+    for proxy in site.links:
         proxy.latency(0.2, 0.1)
         proxy.loss(0.1)
     await asyncio.sleep(site.random.uniform(0.5, 3.0))

@@ -44,11 +44,11 @@ async def pushed_again(site: Site, scale: Scale) -> None:
         site.to_cloud.refuse()
         for number in range(scale.of(2, 10)):
             await site.until_struck(
-                "events queued at a push of the same settings", lambda: len(site.waiting_at(WEBHOOK))
+                "events queued at a push of the same settings", lambda: len(site.ledger.missing_at(WEBHOOK))
             )
             await site.set_webhook()
             url = f"http://127.0.0.1:{site.to_webhook.port}/hook?number={number}"
-            site.prove("events queued at a push of other settings", len(site.waiting_at(WEBHOOK)))
+            site.prove("events queued at a push of other settings", len(site.ledger.missing_at(WEBHOOK)))
             await site.home_assistant.request(SetWebhook(id=f"other-{number}", name=WEBHOOK, url=url, kinds=KINDS))
 
 

@@ -82,7 +82,7 @@ async def run(arguments: argparse.Namespace, result: Result) -> None:
     try:
         async with site.started():
             try:
-                await site.background.beside(LeakDemo(site, result, progress, arguments.leaks).run())
+                await site.background.beside(LeakDemo(site, result, progress).run())
             except _FAILURES as error:
                 _report_failure(error, result)
                 result.judgement = await site.observer.judge()

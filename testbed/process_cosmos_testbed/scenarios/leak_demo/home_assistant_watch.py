@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,26 +15,26 @@ from .evidence import ActionRun, AlertOpened, Leak, Record, ValveCommand
 RETRY_SECONDS = 0.1
 
 
+@dataclass(slots=True)
 class HomeAssistantWatch:
     """A client of Home Assistant that reconnects after each restart.
 
     ``opened``: alerts that opened and were not looked at yet. ``closed``: all that were answered or resolved.
     """
 
-    def __init__(self, url: str, token: str, write: Callable[[Record], None]) -> None:
-        """Connect to ``url`` with the owner's ``token``; ``write`` gets each record."""
-        self._home = (url, token)
-        self._write = write
-        self._states: dict[str, str] = {}
-        self.watching = asyncio.Event()
-        self.opened = asyncio.Queue[str]()
-        self.closed = set[str]()
+    _url: str
+    _token: str
+    _write: Callable[[Record], None]
+    _states: dict[str, str] = field(default_factory=dict)
+    watching: asyncio.Event = field(default_factory=asyncio.Event)
+    opened: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    closed: set[str] = field(default_factory=set)
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
             try:
-                async with HomeAssistantClient(*self._home) as home:
+                async with HomeAssistantClient(self._url, self._token) as home:
                     await self._watch(home)
                     self.watching.set()
                     await home.until_gone()

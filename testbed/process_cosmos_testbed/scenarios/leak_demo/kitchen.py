@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import override
 
@@ -28,14 +29,13 @@ class _ObservedValve(Valve):
         super().on_write(name, value)
 
 
+@dataclass(frozen=True, slots=True)
 class Kitchen:
     """What happens in the kitchen; times are measured by one monotonic clock."""
 
-    def __init__(self, sensor: LeakSensor, valve: Valve, observer: Observer) -> None:
-        """Use a connected sensor and valve."""
-        self._sensor = sensor
-        self._valve = valve
-        self._observer = observer
+    _sensor: LeakSensor
+    _valve: Valve
+    _observer: Observer
 
     async def leak(self) -> float:
         """Make the sensor wet; return the milliseconds from the report to the command that closes the valve."""

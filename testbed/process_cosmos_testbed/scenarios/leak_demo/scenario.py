@@ -33,14 +33,14 @@ QUIET = 3.0
 class LeakDemo:
     """Runs the phases on a site and records their figures in ``result``."""
 
-    def __init__(self, site: DemoSite, result: Result, progress: Progress, leaks: int) -> None:
-        """Run ``leaks`` leaks in each phase."""
+    def __init__(self, site: DemoSite, result: Result, progress: Progress) -> None:
+        """Run as many leaks in each phase as ``result`` names."""
         self._site = site
         self._observer = site.observer
         self._fixtures = DemoFixtures(site)
         self._result = result
         self._progress = progress
-        self._leaks = leaks
+        self._leaks = result.leaks
 
     async def run(self) -> None:
         """Run everything; raise if a process or a step fails."""
