@@ -34,11 +34,15 @@ TAIL = 30
 """Lines of a process's log that its failure shows."""
 
 
-class ProcessFailedError(Exception):
+class TestbedError(Exception):
+    """Something could not be run to its end; the message says what. The base of all errors of the testbed."""
+
+
+class ProcessFailedError(TestbedError):
     """A process did not do what it must; the message ends with the tail of its log."""
 
 
-class EndedEarlyError(Exception):
+class EndedEarlyError(TestbedError):
     """A background task or a managed process ended before the work that needs it; the message has its own error."""
 
 
@@ -109,6 +113,12 @@ async def until(probe: Callable[[], Any], what: str, limit: float = 60, *, every
                 await asyncio.sleep(every)
     except TimeoutError as error:
         raise TimeoutError(f"no {what} within {limit:.0f} s") from error
+
+
+def cancel_on_sigterm() -> None:
+    """Let SIGTERM cancel the present task: else it would leave brokers, endpoints and gateways behind."""
+    if (own := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, own.cancel)
 
 
 class ManagedProcess:

@@ -62,11 +62,6 @@ class Testbed[G: GatewayProcess]:
         self.gateway.options = toml({**self._settings, "mqtt_host": LOCAL, "mqtt_port": port})
         return await self.gateway.start()
 
-    def redirect_cloud(self, port: int) -> None:
-        """Let the gateway's connections to the cloud endpoint lead to another port of 127.0.0.1 from now on."""
-        self.to_cloud.far_port = port
-        self.to_cloud.reset()
-
     @asynccontextmanager
     async def running(self) -> AsyncIterator[AsyncExitStack]:
         """Run everything inside the block; yield the stack that stops what is entered later first."""

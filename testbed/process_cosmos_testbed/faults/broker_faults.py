@@ -51,13 +51,11 @@ async def other_brokers(site: Site, scale: Scale) -> None:
 @asynccontextmanager
 async def _proxy(site: Site) -> AsyncIterator[MqttProxy]:
     async with MqttProxy(site.broker.port) as proxy:
-        site.to_broker.far_port = proxy.port
-        site.to_broker.reset()
+        site.to_broker.redirect(proxy.port)
         try:
             yield proxy
         finally:
-            site.to_broker.far_port = site.broker.port
-            site.to_broker.reset()
+            site.to_broker.redirect(site.broker.port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,7 @@ async def _large(bounds: Bounds, messages: int, most: int) -> None:
         # An urgent event on the same connection waits for the end of the message in any case: 2 ms for each megabyte.
         async with bounds.held("larger than the memory", urgent=False):
             await _oversized(site, most, messages)
-    site.to_broker.far_port = site.broker.port
-    site.to_broker.reset()
+    site.to_broker.redirect(site.broker.port)
 
 
 async def _oversized(site: Site, megabytes: int, before: int) -> None:

@@ -12,19 +12,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from process_cosmos_testbed.control import ControlError
-from process_cosmos_testbed.fake_home_assistant import RequestFailedError
 from process_cosmos_testbed.judge import Judgement
-from process_cosmos_testbed.processes import EndedEarlyError, ProcessFailedError
+from process_cosmos_testbed.processes import TestbedError
 from process_cosmos_testbed.report import Progress
 
 from .fault import Fault, Scale
-from .site import FaultError, Site
-
-_FAILURES = (
-    *(FaultError, EndedEarlyError, ProcessFailedError, RequestFailedError, ControlError),
-    *(TimeoutError, OSError, ExceptionGroup),
-)
+from .site import Site
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,7 +112,7 @@ class TestbedPool:
             site.begin(f"{self._of.seed} {fault.name}")
             await site.run(fault.inject(site, self._of.scale))
             outcome.judgement = site.judge()
-        except _FAILURES as error:
+        except (TestbedError, OSError, ExceptionGroup) as error:
             outcome.error = f"{type(error).__name__}: {error}"
             traceback.print_exception(error)
         if self._site is not None:  # figures matter most where one was over its bound

@@ -21,7 +21,7 @@ from process_cosmos_testbed.fake_home_assistant import FakeHomeAssistant
 from process_cosmos_testbed.interceptor import Interceptor, intercepting
 from process_cosmos_testbed.judge import Judgement, judge
 from process_cosmos_testbed.ledger import Item, Ledger
-from process_cosmos_testbed.processes import LOCAL, until
+from process_cosmos_testbed.processes import LOCAL, TestbedError, until
 from process_cosmos_testbed.services import ControlledGateway, toml
 from process_cosmos_testbed.testbed import CLOUD, WEBHOOK, Testbed
 from process_cosmos_testbed.virtual_devices.sensors import NumberedSensor
@@ -42,7 +42,7 @@ _KINDS_OF_GREETING = 2
 _SOON = 40.0
 
 
-class FaultError(Exception):
+class FaultError(TestbedError):
     """A fault did not take effect, or the site did not reach the state before it: there is nothing to judge."""
 
 
@@ -170,9 +170,9 @@ class Site(Testbed[ControlledGateway]):
         """
         credentials = await enrol(parse_line(await self._code(self.cloud.port)), self.home_assistant.site)
         async with intercepting(self.cloud.data, self.cloud.url, credentials) as interceptor:
-            self.redirect_cloud(interceptor.port)
+            self.to_cloud.redirect(interceptor.port)
             yield interceptor
-        self.redirect_cloud(self.cloud.port)
+        self.to_cloud.redirect(self.cloud.port)
         await self.set_cloud()
 
     async def send_again(self) -> None:

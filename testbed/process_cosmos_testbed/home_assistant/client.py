@@ -8,14 +8,16 @@ from typing import Any, Self
 
 import aiohttp
 
+from process_cosmos_testbed.processes import TestbedError
+
 MAX_MESSAGE = 16 << 20
 
 
-class HomeAssistantError(Exception):
+class HomeAssistantError(TestbedError):
     """Home Assistant refused a request; the message has its reason."""
 
 
-class HomeAssistantUnreachableError(Exception):
+class HomeAssistantUnreachableError(TestbedError):
     """Home Assistant cannot be reached, or ended before it replied."""
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from process_cosmos_testbed.processes import TestbedError
+
 from .client import HomeAssistantClient
 
 DOMAIN = "process_cosmos"
@@ -10,7 +12,7 @@ CONFIG = "/api/config/config_entries/flow"
 OPTIONS = "/api/config/config_entries/options/flow"
 
 
-class FlowError(Exception):
+class FlowError(TestbedError):
     """A flow did not reach the expected step; the message has its reply."""
 
 

@@ -49,11 +49,11 @@ class DemoFixtures:
         self.entry = await add_integration(home, site, self.phones)
         await find_entities(home)
         await add_webhook(home, self.entry, site.receiver.url)
-        kitchen = await find_entities(home)
+        sensor, valve = await find_entities(home)
         observer.begin()
         self.expected.phones, self.expected.destinations = PHONES, (CLOUD, WEBHOOK)
         if with_kitchen:
-            await add_guard(home, "leak_guard_kitchen", kitchen.sensor, kitchen.valve)
+            await add_guard(home, "leak_guard_kitchen", sensor, valve)
             self.expected.guards["wot/leak-kitchen"] = "wot/valve-kitchen"
         await add_guard(home, "leak_guard_cellar", CELLAR_SENSOR, CELLAR_VALVE)
         self.expected.guards[CELLAR_SENSOR] = CELLAR_VALVE
