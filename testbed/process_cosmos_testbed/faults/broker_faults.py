@@ -15,7 +15,7 @@ from process_cosmos_testbed.virtual_devices.kinds import OPEN, Valve
 from process_cosmos_testbed.virtual_devices.sensors import NumberedSensor
 
 from .bounds import QUICK_PATIENCE, Bounds
-from .fault import Fault, Scale
+from .fault import Scale
 from .site import FaultError, Site
 
 _DAY = 24 * 3600.0 + 1
@@ -152,6 +152,3 @@ async def _write(site: Site, *, value: bool) -> str | None:
     except RequestFailedError as error:
         return str(error)
     return None
-
-
-FAULTS = (Fault(name="F32", sentence="brokers that know less, deny, or forget", inject=other_brokers, own_site=True),)

@@ -7,7 +7,7 @@ from random import Random
 from process_cosmos_testbed.processes import until
 from process_cosmos_testbed.testbed import CLOUD, WEBHOOK
 
-from .fault import Fault, Scale
+from .fault import Scale
 from .site import Site
 
 _PAGE = 4096
@@ -111,5 +111,3 @@ DAMAGES: Mapping[str, Damage] = {
     "truncated tail": _cut_tail,
     "file of 0 bytes": _empty,
 }
-
-FAULTS = (Fault(name="F10", sentence="damaged files", inject=damaged_files, own_site=True),)

@@ -23,7 +23,7 @@ from process_cosmos_gateway.destinations.settings import Credentials
 from process_cosmos_testbed.processes import ManagedProcess, run_in_process, serves
 
 from .bounds import QUICK_PATIENCE, Bounds, Waits
-from .fault import Fault, Scale
+from .fault import Scale
 from .heavy_batches import BATCHES
 from .http_floods import flood
 from .site import FaultError, Site
@@ -181,6 +181,3 @@ async def neighbour(site: Site) -> AsyncIterator[Neighbour]:
         running = group.create_task(other.run())
         yield other
         running.cancel()
-
-
-FAULTS = (Fault(name="F29", sentence="connections, bodies and batches by the thousand", inject=floods),)

@@ -5,7 +5,7 @@ import shutil
 from process_cosmos_testbed.processes import until
 from process_cosmos_testbed.testbed import CLOUD
 
-from .fault import Fault, Scale
+from .fault import Scale
 from .site import Site
 
 _DAY = 86400.0
@@ -74,13 +74,3 @@ async def _copied(site: Site) -> None:
     shutil.rmtree(copy)
     await site.set_cloud()
     await site.until_flowing()
-
-
-FAULTS = (
-    Fault(
-        name="F20",
-        sentence="certificates expired, taken back, rotated; a copied gateway",
-        inject=identities,
-        own_site=True,
-    ),
-)

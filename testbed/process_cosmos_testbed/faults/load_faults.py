@@ -12,7 +12,7 @@ from process_cosmos_testbed.processes import run_in_process, until
 from process_cosmos_testbed.testbed import CLOUD
 from process_cosmos_testbed.virtual_devices.sensors import NumberedSensor
 
-from .fault import Fault, Scale
+from .fault import Scale
 from .fill_outbox import fill
 from .site import Site
 
@@ -23,7 +23,7 @@ _PAUSE = 0.1
 _LINK = 100_000.0
 """Bits per second; the readings of two devices are about a million."""
 _STORM = 60
-_ROOM = {"outbox_change_mb": 10_000}
+ROOM = {"outbox_change_mb": 10_000}
 """Ten million events exceed the default quota of the outbox."""
 
 
@@ -103,9 +103,3 @@ async def _knock(port: int, context: ssl.SSLContext) -> bool:
             writer.close()
             return True
     return False
-
-
-FAULTS = (
-    Fault(name="F12", sentence="a million events waiting, and ten", inject=millions, own_site=True, settings=_ROOM),
-    Fault(name="F27", sentence="producers faster than the link, a storm of reconnections", inject=flood),
-)

@@ -7,7 +7,7 @@ from process_cosmos_testbed.mqtt_proxy import Manners, MqttProxy, Reaction
 from process_cosmos_testbed.processes import run_in_process
 
 from .bounds import QUICK_PATIENCE, Bounds
-from .fault import Fault, Scale
+from .fault import Scale
 from .mqtt_floods import flood
 from .site import Site
 
@@ -78,6 +78,3 @@ async def _retained(bounds: Bounds, amount: int, seconds: float) -> None:
 
 def _passed_over(site: Site, reason: str) -> int:
     return 0 if site.home_assistant.status is None else site.home_assistant.status.passed_over.get(reason, 0)
-
-
-FAULTS = (Fault(name="F31", sentence="floods of foreign devices", inject=floods, own_site=True),)

@@ -8,7 +8,7 @@ from process_cosmos_testbed.proxy import FaultProxy
 from process_cosmos_testbed.replies import page
 from process_cosmos_testbed.testbed import CLOUD, WEBHOOK
 
-from .fault import Fault, Scale
+from .fault import Scale
 from .site import Site
 
 _MINUTE = 60.0
@@ -141,11 +141,3 @@ async def _hole(site: Site) -> None:
     await site.skip(25)
     site.heal()
     await site.until_flowing()
-
-
-FAULTS = (
-    Fault(name="F13", sentence="slow, lossy and narrow links", inject=links),
-    Fault(name="F14", sentence="outages from 5 minutes to 7 days, compressed", inject=outages),
-    Fault(name="F16", sentence="black hole, RST, no DNS, captive portal, TLS failures", inject=strange_ways),
-    Fault(name="F15", sentence="flapping, half-open connections, lost replies", inject=flapping),
-)

@@ -10,7 +10,7 @@ from process_cosmos_testbed.failing_disk import edit_schema
 from process_cosmos_testbed.processes import ProcessFailedError, until
 from process_cosmos_testbed.testbed import WEBHOOK
 
-from .fault import Fault, Scale
+from .fault import Scale
 from .site import Site
 
 
@@ -129,14 +129,3 @@ async def newer_schema(site: Site, scale: Scale) -> None:
     edit_schema(site.database, known)
     site.heal()
     await site.start_gateway()
-
-
-FAULTS = (
-    Fault(name="F1", sentence="kill -9 at random times", inject=kill_at_random),
-    Fault(name="F2", sentence="kill -9 at state transitions, twice in a row", inject=kill_twice),
-    Fault(name="F3", sentence="frozen, then continued", inject=freeze),
-    Fault(name="F4", sentence="power cut: unsynced writes are lost", inject=power_cut, disk=True),
-    Fault(name="F5", sentence="power cut: torn, reordered writes", inject=torn_power_cut, disk=True),
-    Fault(name="F6", sentence="restart loop during an outage", inject=restart_loop),
-    Fault(name="F7", sentence="a newer schema is refused and left alone", inject=newer_schema),
-)

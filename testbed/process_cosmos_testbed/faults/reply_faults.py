@@ -17,7 +17,7 @@ from process_cosmos_testbed.ledger import Ledger
 from process_cosmos_testbed.processes import until
 from process_cosmos_testbed.replies import Misbehave, Take, cut, dripping, status, truncated
 
-from .fault import Fault, Scale
+from .fault import Scale
 from .site import Site
 
 _PAUSE = 31.0
@@ -140,9 +140,3 @@ async def in_part(site: Site, scale: Scale) -> None:
             interceptor.misbehave = None
         await until(lambda: _set_aside(site) - before >= len(forger.forged), "the refused events to be set aside")
     await site.send_again()
-
-
-FAULTS = (
-    Fault(name="F17", sentence="busy and broken receivers, poison, lost confirmations", inject=misbehaving),
-    Fault(name="F18", sentence="a batch accepted in part", inject=in_part),
-)

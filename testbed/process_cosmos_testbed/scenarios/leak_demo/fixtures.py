@@ -1,6 +1,7 @@
 """The steps that scenarios are made of: leaks in kitchen and cellar, questions to people, states to wait for."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -118,11 +119,9 @@ class DemoFixtures:
 
     async def next_opened(self, what: str) -> str:
         """Return the alert that opens next."""
-        try:
-            async with asyncio.timeout(SOON):
-                return await self._watch.opened.get()
-        except TimeoutError as error:
-            raise self.site.home_assistant.failure(f"opened no alert for {what}") from error
+        opened = self._watch.opened
+        await self._soon(lambda: not opened.empty(), f"opened no alert for {what}")
+        return opened.get_nowait()
 
     async def until_open(self, number: int) -> None:
         """Return when ``number`` alerts are open; forget that others opened meanwhile."""
@@ -132,10 +131,13 @@ class DemoFixtures:
 
     async def until_closed(self, alert: str) -> None:
         """Return when the alert is answered or resolved."""
+        await self._soon(lambda: alert in self._watch.closed, f"did not close alert {alert}")
+
+    async def _soon(self, condition: Callable[[], bool], sentence: str) -> None:
         try:
-            await until(lambda: alert in self._watch.closed, f"end of alert {alert}", SOON)
+            await until(condition, "reaction", SOON)
         except TimeoutError as error:
-            raise self.site.home_assistant.failure(f"did not close alert {alert}") from error
+            raise self.site.home_assistant.failure(sentence) from error
 
     async def until_notified(self, alert: str) -> None:
         """Return when every phone was notified."""
