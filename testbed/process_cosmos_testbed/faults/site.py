@@ -176,8 +176,14 @@ class Site(Testbed[ControlledGateway]):
         await self.set_cloud()
 
     async def send_again(self) -> None:
-        """Send all rejected events again, as a person does."""
+        """Send all rejected events again, as a person does; return when the gateway reports none any more."""
         await self.home_assistant.request(SendAgain(id="send-again"))
+        await until(lambda: self.rejected == 0, "status without rejected events", _SOON)
+
+    @property
+    def rejected(self) -> int:
+        """The number of events that destinations have rejected, as the gateway reports it."""
+        return 0 if self.home_assistant.status is None else self.home_assistant.status.rejected
 
     def link(self, name: str) -> Link | None:
         """Return the state of a link, as the gateway reports it."""
