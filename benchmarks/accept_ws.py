@@ -18,7 +18,7 @@ async def run(bench: Bench) -> Outcome:
     rates = {}
     async with standing(folder, with_cloud=False) as stand:
         for figure, in_flight, number in ((RATE, IN_FLIGHT, 100_000), (ONE_BY_ONE, 1, 20_000)):
-            words = (f"{stand.url}/ws/events", stand.token, str(bench.size(number, 1_600)), str(in_flight))
+            words = (f"{stand.gateway.url}/ws/events", stand.token, str(bench.size(number, 1_600)), str(in_flight))
             rates[figure] = await bench.child("producers", *words)
     limits = {}
     for figure, in_flight in ((RATE, IN_FLIGHT), (ONE_BY_ONE, 1)):

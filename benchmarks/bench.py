@@ -13,7 +13,6 @@ from .figures import Goal, Outcome
 
 TOP = Path(__file__).resolve().parents[1]
 PEERS = TOP / ".tools/peers"
-BIN = Path(sys.executable).parent
 
 
 @dataclass

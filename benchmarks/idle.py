@@ -8,16 +8,16 @@ from pathlib import Path
 
 from process_cosmos_gateway.contract.destinations import SetWebhook
 from process_cosmos_gateway.contract.pairing import parse_line
-from process_cosmos_testbed.broker import Broker, running_broker
+from process_cosmos_testbed.broker import running_broker
 from process_cosmos_testbed.fake_home_assistant import FakeHomeAssistant
 from process_cosmos_testbed.ledger import Ledger
-from process_cosmos_testbed.processes import free_ports, run_once, until
+from process_cosmos_testbed.processes import free_port, until
 
 from .bare import GATEWAY, bare_mb
-from .bench import BIN, Bench, Benchmark
+from .bench import Bench, Benchmark
 from .figures import Outcome, at_most
 from .load import copied
-from .stand import Stand, enrolled, resident_mb, standing
+from .stand import Stand, broker_options, enrolled, resident_mb, standing
 
 _LIMITS = {"rss_mb": 54.0, "cpu_percent": 0.5, "wakeups_per_s": 4.0}
 _SETTLING_SECONDS, _SECONDS = 15, 60
@@ -26,7 +26,7 @@ _SETTLING_SECONDS, _SECONDS = 15, 60
 async def run(bench: Bench) -> Outcome:
     """Connect a broker, a Home Assistant and two destinations, let nothing happen, and read the kernel's counters."""
     folder = copied(await enrolled(bench, 0), bench.folder("idle"))
-    async with running_broker(folder) as broker, standing(folder, _options(broker)) as stand, _home(stand):
+    async with running_broker(folder) as broker, standing(folder, broker_options(broker)) as stand, _home(stand):
         await asyncio.sleep(bench.size(_SETTLING_SECONDS, 1))
         seconds, pid = bench.size(_SECONDS, 3), stand.gateway.pid
         cpu_before, wakeups_before = _cpu_seconds(pid), _wakeups(pid)
@@ -40,21 +40,14 @@ async def run(bench: Bench) -> Outcome:
     return Outcome(figures=figures, limits=_LIMITS, peers={"bare": {"rss_mb": await bare_mb(bench, GATEWAY)}})
 
 
-def _options(broker: Broker) -> str:
-    """Return the options with which the gateway connects to ``broker``."""
-    return f'mqtt_host = "127.0.0.1"\nmqtt_port = {broker.port}\n'
-
-
 @asynccontextmanager
 async def _home(stand: Stand) -> AsyncIterator[None]:
     """Pair a Home Assistant that stays connected inside the block; add a webhook to which nothing is sent."""
-    home = FakeHomeAssistant(stand.url, Ledger(0.0))
-    pair = ("pair", "--options", stand.folder / "gateway.toml", "--host", "127.0.0.1")
-    await home.pair(parse_line(await run_once(BIN / "process-cosmos-gateway", *pair)))
+    home = FakeHomeAssistant(stand.gateway.url, Ledger(0.0))
+    await home.pair(parse_line(await stand.gateway.new_pairing_line()))
     running = asyncio.create_task(home.run())
     try:
-        [port] = free_ports(1)
-        await home.request(SetWebhook(id="webhook", name="webhook", url=f"http://127.0.0.1:{port}/hook"))
+        await home.request(SetWebhook(id="webhook", name="webhook", url=f"http://127.0.0.1:{free_port()}/hook"))
         await until(lambda: home.status is not None and home.status.broker_connected, "connection to the broker")
         yield
     finally:

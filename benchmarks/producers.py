@@ -1,7 +1,6 @@
 """Local programs: ``URL TOKEN NUMBER IN_FLIGHT`` publishes over 16 connections, prints how many a second are taken."""
 
 import asyncio
-import ssl
 import sys
 import time
 from collections.abc import Iterator
@@ -9,14 +8,14 @@ from collections.abc import Iterator
 import orjson
 from aiohttp import ClientSession, ClientWebSocketResponse
 
+from process_cosmos_testbed.processes import any_certificate
+
 from .accept_ws import CONNECTIONS
 from .load import events
 
 
 async def main(url: str, token: str, number: int, in_flight: int) -> None:
     """Publish everything; a refusal ends it."""
-    anybody = ssl.create_default_context()
-    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     waiting = iter(
         [
             orjson.dumps(
@@ -34,7 +33,7 @@ async def main(url: str, token: str, number: int, in_flight: int) -> None:
         ]
     )
     async with ClientSession(headers={"Authorization": f"Bearer {token}"}) as http:
-        sockets = [await http.ws_connect(url, ssl=anybody, compress=0) for _ in range(CONNECTIONS)]
+        sockets = [await http.ws_connect(url, ssl=any_certificate(), compress=0) for _ in range(CONNECTIONS)]
         begun = time.perf_counter()
         async with asyncio.TaskGroup() as tasks:
             for socket in sockets:

@@ -1,8 +1,6 @@
 """What readings make the gateway write, measured at its process by the kernel."""
 
 import asyncio
-import getpass
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +8,13 @@ from typing import override
 
 import orjson
 
-from process_cosmos_gateway.options import BrokerOptions, OptionsError, parse_options
-from process_cosmos_testbed.processes import ManagedProcess, ProcessFailedError, accepts, free_ports
+from process_cosmos_gateway.options import OptionsError, parse_options
+from process_cosmos_testbed.broker import running_broker
 from process_cosmos_testbed.virtual_devices.device import Json, VirtualDevice
 
 from .bench import Bench
 from .load import opened
-from .stand import GATEWAY, standing
+from .stand import GATEWAY, broker_options, standing
 
 _EVERY = 0.1
 
@@ -38,25 +36,19 @@ class _Meter(VirtualDevice):
 async def by_readings(bench: Bench, more: str = "") -> float:
     """Return the bytes a gateway gives to the disk for each reading by MQTT, ten a second; ``more`` options."""
     folder = bench.folder("written")
-    broker = ManagedProcess("broker", folder)
     async with opened(folder / GATEWAY):
         pass  # now a destination wants readings
-    [port] = free_ports(1)
-    await _start(broker, folder, port)
-    try:
-        options = f'mqtt_host = "127.0.0.1"\nmqtt_port = {port}\n{more}'
-        async with (
-            standing(folder, options, with_cloud=False) as stand,
-            _Meter(BrokerOptions(host="127.0.0.1", port=port), "meter") as meter,
-        ):
-            await meter.connected.wait()
-            while not await stand.waiting():
-                await meter.measure(10)
-            before, number = _written(stand.gateway.pid), bench.size(300, 30)
-            await meter.measure(number)
-            return (_written(stand.gateway.pid) - before) / number
-    finally:
-        await broker.stop()
+    async with (
+        running_broker(folder) as broker,
+        standing(folder, f"{broker_options(broker)}{more}", with_cloud=False) as stand,
+        _Meter(broker.options, "meter") as meter,
+    ):
+        await meter.connected.wait()
+        while not await stand.waiting():
+            await meter.measure(10)
+        before, number = _written(stand.gateway.pid), bench.size(300, 30)
+        await meter.measure(number)
+        return (_written(stand.gateway.pid) - before) / number
 
 
 def committed_first() -> str:
@@ -66,16 +58,6 @@ def committed_first() -> str:
     except OptionsError:  # a gateway that knows no other way
         return ""
     return "reading_linger = 0\n"
-
-
-async def _start(broker: ManagedProcess, folder: Path, port: int) -> None:
-    program = shutil.which("mosquitto")
-    if program is None:
-        raise ProcessFailedError("mosquitto is not on the PATH: scripts/setup unpacks it")
-    configuration = folder / "mosquitto.conf"
-    configuration.write_text(f"user {getpass.getuser()}\nlistener {port} 127.0.0.1\nallow_anonymous true\n")
-    await broker.launch(program, "-c", configuration)
-    await broker.until_ready(lambda: accepts(port), "an open port")
 
 
 def _written(pid: int | str) -> int:

@@ -21,7 +21,6 @@ class Broker(ManagedProcess):
     """One Mosquitto, which keeps its port, its sessions and its retained messages across restarts.
 
     ``lines``: its configuration after the listener. ``options``: how clients connect (default: anonymous, plain).
-    ``log_types``: what Mosquitto logs; ``all`` includes each packet.
     """
 
     def __init__(
@@ -29,17 +28,13 @@ class Broker(ManagedProcess):
         folder: Path,
         lines: Sequence[str] = ANONYMOUS,
         options: BrokerOptions | None = None,
-        *,
-        log_types: str = "error",
-        name: str = "broker",
     ) -> None:
         """Choose a port; ``autosave_interval 0`` among ``lines`` leaves saving to ``save``."""
-        super().__init__(name, folder)
+        super().__init__("broker", folder)
         self.options = options or BrokerOptions(host=LOCAL, port=0)
         if not self.options.port:
             self.options = replace(self.options, port=free_port())
         self.lines = lines
-        self._log_types = log_types
         self._sessions = folder / "mosquitto.db"
 
     @property
@@ -51,7 +46,7 @@ class Broker(ManagedProcess):
         """Start Mosquitto; return when it listens."""
         configuration = self.folder / f"{self.name}.conf"
         # As root Mosquitto would become another user, who may not read this folder.
-        lines = [f"user {getpass.getuser()}", "log_dest stderr", f"log_type {self._log_types}"]
+        lines = [f"user {getpass.getuser()}", "log_dest stderr", "log_type error"]
         lines += ["persistence true", f"persistence_location {self.folder}/", "autosave_interval 1"]
         lines += [f"listener {self.port} {LOCAL}", *self.lines]
         configuration.write_text("\n".join(lines) + "\n")

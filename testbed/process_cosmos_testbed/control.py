@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from .processes import LOCAL
+from .processes import LOCAL, TestbedError
 from .proxy import FaultProxy
 from .virtual_devices.device import VirtualDevice
 from .virtual_devices.kinds import LeakSensor, TemperatureSensor, Valve
@@ -23,7 +23,7 @@ type Command = Callable[..., Awaitable[object] | object]
 type Commands = Mapping[str, Command]
 
 
-class ControlError(Exception):
+class ControlError(TestbedError):
     """A command was refused; the message has the reason."""
 
 

@@ -38,6 +38,7 @@ from process_cosmos_gateway.contract.session import (
 from process_cosmos_gateway.contract.versions import MIN_SCHEMA, SCHEMA
 
 from .ledger import Item, Ledger
+from .processes import TestbedError
 
 _RETRY_SECONDS = 0.1
 _PATIENCE = 30.0
@@ -52,7 +53,7 @@ class _Record(NamedTuple):
     transition: Transition
 
 
-class RequestFailedError(Exception):
+class RequestFailedError(TestbedError):
     """The gateway refused a request, or did not reply to it."""
 
 
@@ -68,7 +69,7 @@ class FakeHomeAssistant:
         self.site = Ulid("")
         self._ledger = ledger
         self.token = ""
-        self._ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)
+        self.new_alert = self._ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)
         self._run = self._ulids()
         self._log: list[_Record] = []
         self._confirmed = 0
@@ -87,10 +88,6 @@ class FakeHomeAssistant:
                 raise RequestFailedError(f"pairing was answered with {reply.status}")
             paired = parse(Paired, orjson.loads(await reply.read()))
             self.token, self.site = paired.token, paired.site
-
-    def new_alert(self) -> Ulid:
-        """Return the id of a new alert."""
-        return self._ulids()
 
     def raise_alert(self, alert: Ulid, text: str = "Water under the sink") -> None:
         """Record a call of ``alert``, which opens or updates it; it is sent as soon as possible."""

@@ -25,10 +25,9 @@ async def listening(app: web.Application, port: int = 0, tls: ssl.SSLContext | N
 class MisbehavingEndpoint:
     """``misbehaviours``: how many requests were answered by ``misbehave`` instead of properly."""
 
-    def __init__(self) -> None:
-        """Begin without misbehaviour."""
-        self.misbehave: Misbehave | None = None
-        self.misbehaviours = 0
+    misbehave: Misbehave | None = None
+    misbehaviours = 0
+    port = 0
 
     async def answer(
         self, misbehave: Misbehave | None, request: web.Request, body: bytes, take: Take

@@ -27,8 +27,6 @@ class Interceptor(MisbehavingEndpoint):
 
     def __init__(self, far: str, http: aiohttp.ClientSession) -> None:
         """Pass requests on to the endpoint at ``far`` through ``http``."""
-        super().__init__()
-        self.port = 0
         self.inbox: Misbehave | None = None
         self.polls = 0
         self._far = far

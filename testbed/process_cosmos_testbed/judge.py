@@ -72,7 +72,7 @@ def judge(ledger: Ledger, destinations: Collection[str], dropped: Mapping[Priori
     rows = {priority: Row(priority=priority) for priority in Priority}
     for item, attempt in ledger.attempts.items():
         row, sure = rows[item.priority], attempt.acknowledged_at is not None and not attempt.doubted
-        arrived = ledger.is_everywhere(item, destinations)
+        arrived = all(item in ledger.there[name] for name in destinations)
         row.ok += arrived and sure
         row.recovered += arrived and not sure
         row.unknown += not arrived and attempt.acknowledged_at is None

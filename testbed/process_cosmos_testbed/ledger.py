@@ -150,10 +150,6 @@ class Ledger:
             missing[item.priority].append(item)
         return missing
 
-    def is_everywhere(self, item: Item, destinations: Collection[str]) -> bool:
-        """Return whether ``item`` has arrived at all of ``destinations``."""
-        return all(item in self.there[name] for name in destinations)
-
     def may_be_lost(self, item: Item) -> bool:
         """Return whether ``item`` is a reading that the gateway may have had for less than the bound before a cut.
 

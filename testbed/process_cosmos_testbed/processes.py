@@ -7,10 +7,12 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import cache
 from http import HTTPStatus
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Never, Self, overload
 
@@ -32,11 +34,15 @@ TAIL = 30
 """Lines of a process's log that its failure shows."""
 
 
-class ProcessFailedError(Exception):
+class TestbedError(Exception):
+    """Something could not be run to its end; the message says what. The base of all errors of the testbed."""
+
+
+class ProcessFailedError(TestbedError):
     """A process did not do what it must; the message ends with the tail of its log."""
 
 
-class EndedEarlyError(Exception):
+class EndedEarlyError(TestbedError):
     """A background task or a managed process ended before the work that needs it; the message has its own error."""
 
 
@@ -109,6 +115,12 @@ async def until(probe: Callable[[], Any], what: str, limit: float = 60, *, every
         raise TimeoutError(f"no {what} within {limit:.0f} s") from error
 
 
+def cancel_on_sigterm() -> None:
+    """Let SIGTERM cancel the present task: else it would leave brokers, endpoints and gateways behind."""
+    if (own := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, own.cancel)
+
+
 class ManagedProcess:
     """One process and its log ``folder``/``name``.log, which continues across restarts."""
 
@@ -145,20 +157,15 @@ class ManagedProcess:
         """
         async with self._launching:
             self.may_end = self._is_ready = False
-            self._process = await self._launch(command, environment or _environment(), output or self.log)
-
-    async def _launch(
-        self, command: Sequence[str | Path], environment: Mapping[str, str], output: Path
-    ) -> asyncio.subprocess.Process:
-        with self.log.open("ab") as log, output.open("ab") as printed:
-            return await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=printed,
-                stderr=log,
-                env=environment,
-                process_group=0,
-            )
+            with self.log.open("ab") as log, (output or self.log).open("ab") as printed:
+                self._process = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=printed,
+                    stderr=log,
+                    env=environment or _environment(),
+                    process_group=0,
+                )
 
     async def until_ready(self, probe: Callable[[], Coroutine[Any, Any, object]], what: str, limit: float = 60) -> None:
         """Return when ``probe`` is true; raise if the process ends or ``limit`` seconds pass before.
@@ -280,6 +287,20 @@ class Background:
             error = ended.exception()
             raise EndedEarlyError(f"{ended.get_name()} ended early: {error or 'it returned'}") from error
         return task.result()
+
+
+async def run_in_process[T](work: Callable[[], T], limit: float) -> T:
+    """Return the result of ``work``, a function that a new process can import, or a partial of one."""
+    pool = ProcessPoolExecutor(1, get_context("spawn"))
+    try:
+        async with asyncio.timeout(limit):
+            running = asyncio.get_running_loop().run_in_executor(pool, work)
+            [result] = await asyncio.gather(running, return_exceptions=True)
+    finally:
+        pool.kill_workers()
+    if isinstance(result, BaseException):
+        raise ProcessFailedError(f"the process of {work} failed: {result!r}") from result
+    return result
 
 
 async def run_once(*command: str | Path, log: Path | None = None, limit: float = 30) -> str:

@@ -87,11 +87,10 @@ class _Pair:
 
 @dataclass(eq=False)
 class FaultProxy:
-    """Forwards TCP connections from ``host:port`` (0: any free one) to the far side, and injects faults on command."""
+    """Forwards TCP connections from ``port`` of 127.0.0.1 (0: any free one), and injects faults on command."""
 
     far_host: str
     far_port: int
-    host: str = "127.0.0.1"
     port: int = 0
     fault: Fault = Fault.NONE
     counts: Counts = field(default_factory=Counts)
@@ -109,7 +108,7 @@ class FaultProxy:
 
     async def __aenter__(self) -> Self:
         """Start to listen; ``port`` is known afterwards."""
-        self._server = await asyncio.start_server(self._serve, self.host, self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -154,6 +153,11 @@ class FaultProxy:
     def swallow_replies(self) -> None:
         """Forward requests and discard replies."""
         self._set(Fault.SWALLOW_REPLIES)
+
+    def redirect(self, far_port: int) -> None:
+        """Lead to another port of the far side from now on."""
+        self.far_port = far_port
+        self.reset()
 
     def refuse(self) -> None:
         """Reset all connections, also new ones."""

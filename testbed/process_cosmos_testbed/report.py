@@ -2,15 +2,15 @@
 
 import sys
 import time
+from dataclasses import dataclass, field
 
 
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """Prints each step on a line with the wall time and the seconds since the start."""
+    """Prints each step on a line with the name of the run, the wall time and the seconds since the start."""
 
-    def __init__(self, name: str) -> None:
-        """Begin to count the seconds; each line begins with ``name``."""
-        self._name = name
-        self._started = time.monotonic()
+    _name: str
+    _started: float = field(default_factory=time.monotonic)
 
     def say(self, sentence: str) -> None:
         """Print ``sentence`` on a line of its own."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from selectors import BaseSelector
 
@@ -23,13 +24,12 @@ class SkippingLoop(asyncio.SelectorEventLoop):
         self.skipped += seconds
 
 
+@dataclass(slots=True)
 class ShiftableClock:
     """The clock of a gateway under test: follows its loop's time; ``shift`` moves the wall time alone."""
 
-    def __init__(self, loop: SkippingLoop) -> None:
-        """Begin at the machine's time."""
-        self._loop = loop
-        self._shifted = 0.0
+    _loop: SkippingLoop
+    _shifted: float = 0.0
 
     def shift(self, seconds: float) -> None:
         """Let the wall clock jump, backwards if negative."""

@@ -25,22 +25,21 @@ type TakeEvent = Callable[[str, Mapping[str, Any], bool], None]
 class Testbed[G: GatewayProcess]:
     """Broker, cloud endpoint, webhook receiver and gateway; all of them run inside ``running``.
 
-    ``settings``: options of the gateway beside its folder, ports and broker. ``log_types``: what the broker logs.
+    ``settings``: options of the gateway beside its folder, ports and broker.
     """
 
-    def __init__(
-        self, folder: Path, gateway: G, take_event: TakeEvent, settings: Mapping[str, Any], *, log_types: str = "error"
-    ) -> None:
+    def __init__(self, folder: Path, gateway: G, take_event: TakeEvent, settings: Mapping[str, Any]) -> None:
         """Prepare everything in ``folder`` without starting it."""
         self.folder = folder
-        self.broker = Broker(folder, _LINES, log_types=log_types)
+        self.broker = Broker(folder, _LINES)
         self.cloud = CloudProcess(folder)
         self.gateway = gateway
         self.receiver = WebhookReceiver(lambda event, fresh: take_event(WEBHOOK, event, fresh))
         self.to_broker = FaultProxy(LOCAL, self.broker.port)
         self.to_cloud = FaultProxy(LOCAL, self.cloud.port)
         self.to_webhook = FaultProxy(LOCAL, 0)
-        self.proxies = (self.to_broker, self.to_cloud, self.to_webhook)
+        self.links = (self.to_cloud, self.to_webhook)
+        self.proxies = (*self.links, self.to_broker)
         self.is_direct = False
         """Whether the gateway connects to the broker without the proxy, from its next start on."""
         self.events_at_cloud = 0
@@ -53,16 +52,15 @@ class Testbed[G: GatewayProcess]:
         """The gateway's database."""
         return self.gateway.data / "gateway.sqlite"
 
+    def counted(self, *figures: str) -> int:
+        """Return the sum of some ``figures`` of the proxies before both destinations (``proxy.Counts``)."""
+        return sum(getattr(proxy.counts, figure) for proxy in self.links for figure in figures)
+
     async def start_gateway(self) -> float:
         """Start the gateway; return the seconds until its health check passes."""
         port = self.broker.port if self.is_direct else self.to_broker.port
         self.gateway.options = toml({**self._settings, "mqtt_host": LOCAL, "mqtt_port": port})
         return await self.gateway.start()
-
-    def redirect_cloud(self, port: int) -> None:
-        """Let the gateway's connections to the cloud endpoint lead to another port of 127.0.0.1 from now on."""
-        self.to_cloud.far_port = port
-        self.to_cloud.reset()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[AsyncExitStack]:

@@ -19,8 +19,6 @@ class WebhookReceiver(MisbehavingEndpoint):
 
     def __init__(self, take_event: Callable[[Mapping[str, Any], bool], None]) -> None:
         """Prepare the receiver without listening."""
-        super().__init__()
-        self.port = 0
         self._take_event = take_event
         self._known: set[str] = set()
 

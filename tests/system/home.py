@@ -9,7 +9,7 @@ from process_cosmos_testbed.home_assistant.client import HomeAssistantClient
 from process_cosmos_testbed.home_assistant.onboarding import Phone, onboard, register_phone
 from process_cosmos_testbed.home_assistant.process import HomeAssistantProcess
 from process_cosmos_testbed.home_assistant.push_service import PushService
-from process_cosmos_testbed.scenarios.leak_demo.site import HOME_ASSISTANT_ENTITIES
+from process_cosmos_testbed.scenarios.leak_demo.cellar import HOME_ASSISTANT_ENTITIES
 
 PHONE = "ann"
 

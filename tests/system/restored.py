@@ -211,7 +211,7 @@ async def restorable_site(folder: Path) -> AsyncIterator[RestorableSite]:
     async with DemoSite(folder, yaml="backup:\n").started() as site:
         restorable = RestorableSite(site)
         try:
-            await restorable.fixtures.set_up(with_cellar=False)
+            await restorable.fixtures.set_up()
             yield restorable
         finally:
             await restorable.fixtures.disconnect()

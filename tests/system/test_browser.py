@@ -5,7 +5,7 @@ from pathlib import Path
 
 from process_cosmos_testbed.home_assistant.onboarding import press
 from process_cosmos_testbed.processes import until
-from process_cosmos_testbed.scenarios.leak_demo.site import CELLAR_VALVE, CELLAR_WATER
+from process_cosmos_testbed.scenarios.leak_demo.cellar import CELLAR_VALVE, CELLAR_WATER
 from tests.support.supervisor.apps import App
 from tests.support.supervisor.container import ProcessHost
 from tests.support.supervisor.fake import FakeSupervisor

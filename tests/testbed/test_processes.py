@@ -5,6 +5,8 @@ import os
 import secrets
 import signal
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from process_cosmos_testbed.processes import (
     ManagedProcess,
     ProcessFailedError,
     free_ports,
+    run_in_process,
     run_once,
     until,
 )
@@ -161,3 +164,11 @@ async def test_a_watched_process_may_be_killed(tmp_path: Path) -> None:
     async with Background() as background:
         background.watch(process)
         assert await background.beside(kill()) == -signal.SIGKILL
+
+
+async def test_work_in_a_process_of_its_own_returns_its_result_or_its_failure() -> None:
+    assert await run_in_process(os.getpid, 30) != os.getpid()
+    with pytest.raises(ProcessFailedError, match="nowhere"):
+        await run_in_process(partial(os.listdir, "/nowhere"), 30)
+    with pytest.raises(TimeoutError):
+        await run_in_process(partial(time.sleep, 60), 0.5)

@@ -15,7 +15,7 @@ from process_cosmos_testbed.virtual_devices.kinds import OPEN, Valve
 from process_cosmos_testbed.virtual_devices.sensors import NumberedSensor
 
 from .bounds import QUICK_PATIENCE, Bounds
-from .fault import Fault, Scale
+from .fault import Scale
 from .site import FaultError, Site
 
 _DAY = 24 * 3600.0 + 1
@@ -51,13 +51,11 @@ async def other_brokers(site: Site, scale: Scale) -> None:
 @asynccontextmanager
 async def _proxy(site: Site) -> AsyncIterator[MqttProxy]:
     async with MqttProxy(site.broker.port) as proxy:
-        site.to_broker.far_port = proxy.port
-        site.to_broker.reset()
+        site.to_broker.redirect(proxy.port)
         try:
             yield proxy
         finally:
-            site.to_broker.far_port = site.broker.port
-            site.to_broker.reset()
+            site.to_broker.redirect(site.broker.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +152,3 @@ async def _write(site: Site, *, value: bool) -> str | None:
     except RequestFailedError as error:
         return str(error)
     return None
-
-
-FAULTS = (Fault(name="F32", sentence="brokers that know less, deny, or forget", inject=other_brokers, own_site=True),)

@@ -3,13 +3,13 @@
 import argparse
 import asyncio
 import json
-import signal
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from process_cosmos_testbed.processes import cancel_on_sigterm
 from process_cosmos_testbed.report import Progress
 
 from .fault import Fault, Scale
@@ -65,10 +65,9 @@ async def _run(
 ) -> Mapping[str, Any]:
     plots = None if options.json is None else options.json.resolve().parent
     scale = Scale(quick=options.quick, soak=options.soak, plots=plots)
-    running = asyncio.ensure_future(Runner(seed, scale, settings(options.options), progress, options.jobs).run(faults))
-    # Without this SIGTERM would leave brokers, endpoints and gateways behind.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
-    return document(seed, await running)
+    cancel_on_sigterm()
+    runner = Runner(seed, scale, settings(options.options), progress, options.jobs)
+    return document(seed, await runner.run(faults))
 
 
 def settings(file: Path | None) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from random import Random
 from process_cosmos_testbed.processes import until
 from process_cosmos_testbed.testbed import CLOUD, WEBHOOK
 
-from .fault import Fault, Scale
+from .fault import Scale
 from .site import Site
 
 _PAGE = 4096
@@ -45,7 +45,11 @@ async def _until_all_arrived(site: Site) -> None:
 
 
 def _is_empty(site: Site) -> bool:
-    return not site.home_assistant.unconfirmed and not site.waiting_at(WEBHOOK) and not site.waiting_at(CLOUD)
+    return (
+        not site.home_assistant.unconfirmed
+        and not site.ledger.missing_at(WEBHOOK)
+        and not site.ledger.missing_at(CLOUD)
+    )
 
 
 async def _set_up_again(site: Site) -> None:
@@ -107,5 +111,3 @@ DAMAGES: Mapping[str, Damage] = {
     "truncated tail": _cut_tail,
     "file of 0 bytes": _empty,
 }
-
-FAULTS = (Fault(name="F10", sentence="damaged files", inject=damaged_files, own_site=True),)

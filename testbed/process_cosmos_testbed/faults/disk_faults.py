@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from process_cosmos_testbed.failing_disk import DiskFault
 
-from .fault import Fault, Scale
+from .fault import Scale
 from .site import Site
 
 _PATIENCE = 40.0
@@ -61,10 +61,3 @@ async def _until_failed(site: Site, before: int, meanwhile: Callable[[], None] =
 async def _failures(site: Site) -> int:
     count: int = (await site.gateway.command_machine("disk", "counts"))["failed"]
     return count
-
-
-FAULTS = (
-    Fault(name="F8", sentence="writes and syncs that fail", inject=failing_disk, disk=True),
-    Fault(name="F9", sentence="a full disk", inject=full_disk, disk=True),
-    Fault(name="F11", sentence="a read-only disk", inject=read_only, disk=True),
-)

@@ -1,7 +1,7 @@
 """The definition of a fault: a sentence, and a function that injects it."""
 
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class Scale:
         return quick if self.quick else full
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Fault:
     """One fault. ``own_site``: no other fault may use its site afterwards.
 
@@ -34,6 +34,7 @@ class Fault:
     name: str
     sentence: str
     inject: Callable[[Site, Scale], Coroutine[Any, Any, None]]
+    _: KW_ONLY
     own_site: bool = False
     disk: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)

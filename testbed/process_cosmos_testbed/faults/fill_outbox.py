@@ -1,10 +1,5 @@
-"""Fills the outbox of a stopped gateway: ``python -m process_cosmos_testbed.faults.fill_outbox FOLDER COUNT``.
+"""Fills the outbox of a stopped gateway, in a process of its own."""
 
-The first ``--judged`` events are ticks of ``--device`` that the ledger counts; the rest are ballast. The outbox accepts
-each of them as any other event.
-"""
-
-import argparse
 import asyncio
 import os
 import time
@@ -23,8 +18,15 @@ _BATCH = 4000
 _ROOM = 1 << 40
 
 
-async def fill(folder: Path, count: int, judged: int, device: str) -> None:
-    """Store ``count`` events durably."""
+def fill(folder: Path, count: int, judged: int, device: str) -> None:
+    """Store ``count`` events durably, which the outbox accepts as any others.
+
+    The first ``judged`` are ticks of ``device`` that the ledger counts; the rest are ballast.
+    """
+    asyncio.run(_fill(folder, count, judged, device))
+
+
+async def _fill(folder: Path, count: int, judged: int, device: str) -> None:
     ulids, clock = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom), SystemClock()
     store = await Store.open(folder, ulids)
     outbox = Outbox(store, clock, Limits(quota=dict.fromkeys(Priority, _ROOM)))
@@ -47,18 +49,3 @@ async def fill(folder: Path, count: int, judged: int, device: str) -> None:
             await asyncio.gather(*(outbox.accept(event(number)) for number in numbers))
     finally:
         await store.close()
-
-
-def main() -> None:
-    """Read the arguments and fill."""
-    parser = argparse.ArgumentParser("process_cosmos_testbed.faults.fill_outbox", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("count", type=int)
-    parser.add_argument("--judged", type=int, default=0)
-    parser.add_argument("--device", default="wot/filled")
-    arguments = parser.parse_args()
-    asyncio.run(fill(arguments.folder, arguments.count, arguments.judged, arguments.device))
-
-
-if __name__ == "__main__":
-    main()

@@ -29,7 +29,7 @@ from process_cosmos_testbed.replies import (
 from process_cosmos_testbed.testbed import CLOUD, WEBHOOK
 
 from .bounds import QUICK_PATIENCE, Bounds
-from .fault import Fault, Scale
+from .fault import Scale
 from .site import Site
 
 _TIME_OUT = 25.0
@@ -171,12 +171,3 @@ class FailingAtOne:
         self.times += 1
         self.beside.update(events)
         return await self.misbehave(request, body, take)
-
-
-FAULTS = (
-    Fault(
-        name="F30",
-        sentence="a login page without html, one event that fails alone, replies not to be stored",
-        inject=one_fails,
-    ),
-)

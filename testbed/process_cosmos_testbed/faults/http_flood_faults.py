@@ -3,12 +3,13 @@
 import asyncio
 import os
 import resource
-import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 
 import aiohttp
 import orjson
@@ -19,11 +20,12 @@ from process_cosmos_gateway.contract.identifiers import Ulid, UlidFactory
 from process_cosmos_gateway.contract.pairing import parse_line
 from process_cosmos_gateway.destinations.enrolment import enrol
 from process_cosmos_gateway.destinations.settings import Credentials
-from process_cosmos_testbed.processes import ManagedProcess, run_once, serves
+from process_cosmos_testbed.processes import ManagedProcess, run_in_process, serves
 
 from .bounds import QUICK_PATIENCE, Bounds, Waits
-from .fault import Fault, Scale
+from .fault import Scale
 from .heavy_batches import BATCHES
+from .http_floods import flood
 from .site import FaultError, Site
 
 OF_THE_GATEWAY = ("half open", "mute", "slow", "packed")
@@ -52,7 +54,7 @@ async def floods(site: Site, scale: Scale) -> None:
         async with bounds.held("gateway no flood"):
             await asyncio.sleep(seconds)
         for kind in OF_THE_GATEWAY:
-            await _flood(bounds, site.gateway, kind, seconds, "--path", "/v1/pair")
+            await _flood(bounds, site.gateway, kind, seconds, path="/v1/pair")
         site.gateway.descriptors = FEW_DESCRIPTORS
         await site.restart_gateway()
         most = resource.prlimit(site.gateway.pid, resource.RLIMIT_NOFILE)
@@ -65,29 +67,37 @@ async def floods(site: Site, scale: Scale) -> None:
         await site.cloud.stop()
         await site.cloud.start()
         certificates = [await _certificate(site) for _ in range(_HARMFUL_SITES)]
-        await _beside_neighbour(bounds, BATCHES, seconds, *certificates)
+        await _beside_neighbour(bounds, BATCHES, seconds, certificates)
     bounds.judge()
 
 
-async def _beside_neighbour(bounds: Bounds, kinds: Iterable[str], seconds: float, *more: str) -> None:
+async def _beside_neighbour(
+    bounds: Bounds, kinds: Iterable[str], seconds: float, certificates: Sequence[Path] = ()
+) -> None:
     """Flood the endpoint in several ways while another site sends."""
     async with neighbour(bounds.site) as other:
         for kind in kinds:
             with other.judged(bounds, kind):
-                await _flood(bounds, bounds.site.cloud, kind, seconds, *more)
+                await _flood(bounds, bounds.site.cloud, kind, seconds, certificates=certificates)
 
 
 async def _flood(
-    bounds: Bounds, process: ManagedProcess, kind: str, seconds: float, *more: str, label: str = ""
+    bounds: Bounds,
+    process: ManagedProcess,
+    kind: str,
+    seconds: float,
+    *,
+    label: str = "",
+    path: str = "/v1/enroll",
+    certificates: Sequence[Path] = (),
 ) -> None:
     """Flood one process; judge its memory and log, and whether new connections are still served."""
     site, name = bounds.site, f"{process.name} {kind}{label}"
     port = site.gateway.port if process is site.gateway else site.cloud.port
-    flood = ("-m", "process_cosmos_testbed.faults.http_floods", kind, str(port), str(seconds), *more)
     new_connections = Waits()
     async with bounds.held(name, process), asyncio.TaskGroup() as group:
         asking = group.create_task(_check_health(port, new_connections))
-        strikes = orjson.loads(await run_once(sys.executable, *flood, limit=seconds + 60))
+        strikes = await run_in_process(partial(flood, kind, port, seconds, path, certificates), seconds + 60)
         asking.cancel()
     proof = PROOF.get(kind, "opened")
     site.prove(f"{name}: {proof}", strikes.pop(proof, 0))
@@ -110,14 +120,14 @@ async def _enrol(site: Site, name: Ulid) -> Credentials:
     return await enrol(parse_line(code), name)
 
 
-async def _certificate(site: Site) -> str:
-    """Enrol another site at the endpoint; return the option with the file of its key and certificate."""
+async def _certificate(site: Site) -> Path:
+    """Enrol another site at the endpoint; return the file of its key and certificate."""
     name = _ulids()
     credentials = await _enrol(site, name)
     file = site.folder / f"{name}.pem"
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as opened:
         opened.write(credentials.key + credentials.certificate)
-    return f"--certificate={file}"
+    return file
 
 
 _ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)
@@ -171,6 +181,3 @@ async def neighbour(site: Site) -> AsyncIterator[Neighbour]:
         running = group.create_task(other.run())
         yield other
         running.cancel()
-
-
-FAULTS = (Fault(name="F29", sentence="connections, bodies and batches by the thousand", inject=floods),)

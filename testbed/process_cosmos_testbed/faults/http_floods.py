@@ -1,15 +1,8 @@
-"""Floods an HTTPS port from a process of its own: ``python -m …faults.http_floods KIND PORT SECONDS``.
+"""Floods an HTTPS port, in a process of its own so that measurements are not slowed down."""
 
-Prints counts as JSON: ``opened`` connections, and each status of a reply, ``none`` where the connection ended without
-one. ``--path``: where bodies may be posted. ``--certificate FILE``, for each worker of the kinds that need one: key and
-certificate of a site (PEM), in a file named after it.
-"""
-
-import argparse
 import asyncio
 import gzip
 import ssl
-import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -157,8 +150,17 @@ def _bomb() -> bytes:
     return gzip.compress(bytes(_UNPACKED), 1)
 
 
-async def flood(kind: str, port: int, seconds: float, path: str, certificates: Sequence[Path]) -> Counter[str]:
-    """Flood a port for ``seconds``; return the counts."""
+def flood(kind: str, port: int, seconds: float, path: str, certificates: Sequence[Path]) -> Counter[str]:
+    """Flood a port for ``seconds``; return the counts.
+
+    These are ``opened`` connections, and each status of a reply, ``none`` where the connection ended without one.
+    ``path``: where bodies may be posted. ``certificates``, one for each worker of the kinds that need one: key and
+    certificate of a site (PEM), in a file named after it.
+    """
+    return asyncio.run(_flood(kind, port, seconds, path, certificates))
+
+
+async def _flood(kind: str, port: int, seconds: float, path: str, certificates: Sequence[Path]) -> Counter[str]:
     one = Flood(port, path, any_certificate())
     workers: list[Callable[[], Awaitable[None]]] = [HarmfulSite(one, kind, each).send for each in certificates]
     if kind in KINDS:
@@ -175,20 +177,3 @@ async def flood(kind: str, port: int, seconds: float, path: str, certificates: S
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     return one.strikes
-
-
-def main() -> None:
-    """Read the arguments, flood, and print the counts."""
-    parser = argparse.ArgumentParser("process_cosmos_testbed.faults.http_floods", description=__doc__)
-    parser.add_argument("kind", choices=[*KINDS, *BATCHES])
-    parser.add_argument("port", type=int)
-    parser.add_argument("seconds", type=float)
-    parser.add_argument("--path", default="/v1/enroll")
-    parser.add_argument("--certificate", type=Path, action="append", default=[])
-    chosen = parser.parse_args()
-    strikes = asyncio.run(flood(chosen.kind, chosen.port, chosen.seconds, chosen.path, chosen.certificate))
-    sys.stdout.write(orjson.dumps(strikes).decode())
-
-
-if __name__ == "__main__":
-    main()

@@ -5,7 +5,7 @@ import shutil
 from process_cosmos_testbed.processes import until
 from process_cosmos_testbed.testbed import CLOUD
 
-from .fault import Fault, Scale
+from .fault import Scale
 from .site import Site
 
 _DAY = 86400.0
@@ -57,9 +57,9 @@ async def _taken_back(site: Site) -> None:
 async def _copied(site: Site) -> None:
     """Start a copy of the gateway with queued events beside it; both send until the endpoint reports the conflict."""
     site.to_cloud.refuse()
-    waiting = len(site.waiting_at(CLOUD))
-    await until(lambda: len(site.waiting_at(CLOUD)) > waiting + _QUEUED, "events queued in the copy")
-    queued = set(site.waiting_at(CLOUD))
+    waiting = len(site.ledger.missing_at(CLOUD))
+    await until(lambda: len(site.ledger.missing_at(CLOUD)) > waiting + _QUEUED, "events queued in the copy")
+    queued = set(site.ledger.missing_at(CLOUD))
     await site.gateway.stop()
     copy = site.folder / "copy"
     shutil.copytree(site.database.parent, copy)
@@ -67,20 +67,10 @@ async def _copied(site: Site) -> None:
     await site.start_gateway()
     await site.until_flowing()
     # The copy has few events: if they arrived first, the endpoint could not notice the conflict.
-    await until(lambda: queued.isdisjoint(site.waiting_at(CLOUD)), "arrival of what was queued")
+    await until(lambda: queued.isdisjoint(site.ledger.missing_at(CLOUD)), "arrival of what was queued")
     async with site.copied_gateway(copy):
         await until(lambda: site.reason(CLOUD) == "identity_conflict", "conflict of identities")
         site.prove("two gateways with one identity", 1)
     shutil.rmtree(copy)
     await site.set_cloud()
     await site.until_flowing()
-
-
-FAULTS = (
-    Fault(
-        name="F20",
-        sentence="certificates expired, taken back, rotated; a copied gateway",
-        inject=identities,
-        own_site=True,
-    ),
-)

@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import ssl
-import sys
 import time
+from functools import partial
 
 from process_cosmos_gateway.contract.destinations import EventKind, Priority
 from process_cosmos_testbed.ledger import Item
-from process_cosmos_testbed.processes import run_once, until
+from process_cosmos_testbed.processes import run_in_process, until
 from process_cosmos_testbed.testbed import CLOUD
 from process_cosmos_testbed.virtual_devices.sensors import NumberedSensor
 
-from .fault import Fault, Scale
+from .fault import Scale
+from .fill_outbox import fill
 from .site import Site
 
 _FILL_SECONDS = 3600.0
@@ -22,7 +23,7 @@ _PAUSE = 0.1
 _LINK = 100_000.0
 """Bits per second; the readings of two devices are about a million."""
 _STORM = 60
-_ROOM = {"outbox_change_mb": 10_000}
+ROOM = {"outbox_change_mb": 10_000}
 """Ten million events exceed the default quota of the outbox."""
 
 
@@ -40,8 +41,7 @@ async def _fill_and_drain(site: Site, waiting: int, judged: int) -> None:
     site.to_cloud.refuse()
     await site.gateway.stop()
     begun = time.monotonic()
-    fill = ("-m", "process_cosmos_testbed.faults.fill_outbox", site.database.parent, str(waiting))
-    await run_once(sys.executable, *fill, "--judged", str(judged), "--device", device, limit=_FILL_SECONDS)
+    await run_in_process(partial(fill, site.database.parent, waiting, judged, device), _FILL_SECONDS)
     site.figures[f"filled_per_s_{waiting}"] = round(waiting / (time.monotonic() - begun))
     for number in range(1, judged + 1):
         item = Item(Priority.CHANGE, device, number)
@@ -70,7 +70,7 @@ async def flood(site: Site, scale: Scale) -> None:
     async with site.traffic(rate=5, keys=1), asyncio.TaskGroup() as group:
         pouring = [group.create_task(_pour(sensor)) for sensor in sensors]
         await asyncio.sleep(scale.of(3.0, 120.0))
-        await site.until_struck("readings waiting after the flood", lambda: len(site.waiting_at(CLOUD)))
+        await site.until_struck("readings waiting after the flood", lambda: len(site.ledger.missing_at(CLOUD)))
         for task in pouring:
             task.cancel()
         site.figures["items_of_the_flood"] = len(site.ledger.attempts) - before
@@ -88,7 +88,7 @@ async def _pour(sensor: NumberedSensor) -> None:
 async def _storm(site: Site) -> None:
     """Restart the cloud endpoint while many clients connect to it at the same moment."""
     await site.cloud.kill()
-    for proxy in (site.to_cloud, site.to_webhook, site.to_broker):
+    for proxy in site.proxies:
         proxy.reset()
     await site.cloud.start()
     context = ssl.create_default_context(cafile=site.cloud.data / "ca.pem")
@@ -103,9 +103,3 @@ async def _knock(port: int, context: ssl.SSLContext) -> bool:
             writer.close()
             return True
     return False
-
-
-FAULTS = (
-    Fault(name="F12", sentence="a million events waiting, and ten", inject=millions, own_site=True, settings=_ROOM),
-    Fault(name="F27", sentence="producers faster than the link, a storm of reconnections", inject=flood),
-)

@@ -1,14 +1,14 @@
 """Faults of devices: floods of values, records, bytes, topics and descriptions, with urgent events among them."""
 
 import asyncio
-import sys
 from functools import partial
 
 from process_cosmos_testbed.mqtt_proxy import Manners, MqttProxy, Reaction
-from process_cosmos_testbed.processes import run_once
+from process_cosmos_testbed.processes import run_in_process
 
 from .bounds import QUICK_PATIENCE, Bounds
-from .fault import Fault, Scale
+from .fault import Scale
+from .mqtt_floods import flood
 from .site import Site
 
 _FLOOD_SECONDS = 600.0
@@ -39,9 +39,8 @@ async def floods(site: Site, scale: Scale) -> None:
 
 async def _flood(site: Site, kind: str, amount: float) -> None:
     """Flood the broker from another process."""
-    command = ("-m", "process_cosmos_testbed.faults.mqtt_floods", kind, "--port", str(site.broker.port))
-    sent = await run_once(sys.executable, *command, "--amount", str(amount), limit=_FLOOD_SECONDS)
-    site.prove(f"flooded: {kind}", int(sent))
+    sent = await run_in_process(partial(flood, kind, site.broker.port, amount), _FLOOD_SECONDS)
+    site.prove(f"flooded: {kind}", sent)
 
 
 async def _large(bounds: Bounds, messages: int, most: int) -> None:
@@ -57,8 +56,7 @@ async def _large(bounds: Bounds, messages: int, most: int) -> None:
         # An urgent event on the same connection waits for the end of the message in any case: 2 ms for each megabyte.
         async with bounds.held("larger than the memory", urgent=False):
             await _oversized(site, most, messages)
-    site.to_broker.far_port = site.broker.port
-    site.to_broker.reset()
+    site.to_broker.redirect(site.broker.port)
 
 
 async def _oversized(site: Site, megabytes: int, before: int) -> None:
@@ -80,6 +78,3 @@ async def _retained(bounds: Bounds, amount: int, seconds: float) -> None:
 
 def _passed_over(site: Site, reason: str) -> int:
     return 0 if site.home_assistant.status is None else site.home_assistant.status.passed_over.get(reason, 0)
-
-
-FAULTS = (Fault(name="F31", sentence="floods of foreign devices", inject=floods, own_site=True),)

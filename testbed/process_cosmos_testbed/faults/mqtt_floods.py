@@ -1,14 +1,9 @@
-"""Floods a broker as a foreign device would, in a process of its own so that measurements are not slowed down.
+"""Floods a broker as a foreign device would, in a process of its own so that measurements are not slowed down."""
 
-``python -m process_cosmos_testbed.faults.mqtt_floods KIND --port PORT --amount AMOUNT`` prints how many messages the
-broker has acknowledged.
-"""
-
-import argparse
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -28,14 +23,13 @@ _BYTES_A_SECOND = 20 * _MEGABYTE
 acknowledged messages of all devices, and counts them in ``$SYS``."""
 
 
+@dataclass(slots=True)
 class FloodingClient:
     """A client that floods the broker. ``sent``: messages that the broker has acknowledged."""
 
-    def __init__(self, connection: Connection) -> None:
-        """Publish on ``connection``."""
-        self._connection = connection
-        self._due = time.monotonic()
-        self.sent = 0
+    _connection: Connection
+    _due: float = 0.0
+    sent: int = 0
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish; return when the broker has acknowledged."""
@@ -138,6 +132,11 @@ def description(name: str, title: str = "Flood") -> Mapping[str, Any]:
     }
 
 
+def flood(kind: str, port: int, amount: float) -> int:
+    """Flood the broker at ``port``; return how many messages it has acknowledged."""
+    return asyncio.run(_flood(kind, port, amount))
+
+
 async def _flood(kind: str, port: int, amount: float) -> int:
     broker = BrokerOptions(host="127.0.0.1", port=port)
     connection = await Connection.open(broker, client_id=f"flood-{kind}", on_message=_ignore)
@@ -150,17 +149,3 @@ async def _flood(kind: str, port: int, amount: float) -> int:
 
 def _ignore(connection: Connection, message: Message) -> None:
     connection.acknowledge(message)
-
-
-def main() -> None:
-    """Read the arguments and flood."""
-    parser = argparse.ArgumentParser("process_cosmos_testbed.faults.mqtt_floods", description=__doc__)
-    parser.add_argument("kind", choices=FLOODS)
-    parser.add_argument("--port", type=int, required=True, help="the broker's")
-    parser.add_argument("--amount", type=float, required=True, help="seconds, messages or megabytes")
-    arguments = parser.parse_args()
-    sys.stdout.write(f"{asyncio.run(_flood(arguments.kind, arguments.port, arguments.amount))}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -8,7 +8,7 @@ from process_cosmos_testbed.proxy import FaultProxy
 from process_cosmos_testbed.replies import page
 from process_cosmos_testbed.testbed import CLOUD, WEBHOOK
 
-from .fault import Fault, Scale
+from .fault import Scale
 from .site import Site
 
 _MINUTE = 60.0
@@ -25,23 +25,18 @@ async def links(site: Site, scale: Scale) -> None:
         "Wi-Fi with 20 % loss": (0.005, 0.005, 0.20, None),
         "32 kbit/s": (0.05, 0.0, 0.0, 32_000.0),
     }
-    proxies = (site.to_cloud, site.to_webhook)
+    squeezed = partial(site.counted, "delayed", "lost_packets", "throttled")
     async with site.traffic(rate=4, keys=2):
         for name, (latency, jitter, loss, bits) in profiles.items():
-            before = _squeezed(site)
-            for proxy in proxies:
+            before = squeezed()
+            for proxy in site.links:
                 proxy.latency(latency, jitter)
                 proxy.loss(loss)
                 proxy.bandwidth(bits)
             await asyncio.sleep(scale.of(1.2, 30.0))
-            await site.until_struck(name, partial(_squeezed, site), before=before)
+            await site.until_struck(name, squeezed, before=before)
             if loss:
-                await site.until_struck("packets lost", lambda: sum(proxy.counts.lost_packets for proxy in proxies))
-
-
-def _squeezed(site: Site) -> int:
-    counts = [proxy.counts for proxy in (site.to_cloud, site.to_webhook)]
-    return sum(count.delayed + count.lost_packets + count.throttled for count in counts)
+                await site.until_struck("packets lost", partial(site.counted, "lost_packets"))
 
 
 async def outages(site: Site, scale: Scale) -> None:
@@ -56,18 +51,14 @@ async def outages(site: Site, scale: Scale) -> None:
 
 async def _outage(site: Site, seconds: float, step: float) -> None:
     """Interrupt both links for ``seconds`` of the gateway's time."""
-    proxies = (site.to_cloud, site.to_webhook)
-    refused = sum(proxy.counts.refused for proxy in proxies)
-    for proxy in proxies:
+    refused = partial(site.counted, "refused")
+    before = refused()
+    for proxy in site.links:
         proxy.refuse()
     await _pass_by(site, seconds, step)
-    await site.until_struck(
-        f"tries refused in {seconds / _MINUTE:.0f} minutes",
-        lambda: sum(proxy.counts.refused for proxy in proxies),
-        before=refused,
-        skip=step,
-    )
-    for proxy in proxies:
+    what = f"tries refused in {seconds / _MINUTE:.0f} minutes"
+    await site.until_struck(what, refused, before=before, skip=step)
+    for proxy in site.links:
         proxy.heal()
 
 
@@ -79,15 +70,14 @@ async def _pass_by(site: Site, seconds: float, step: float) -> None:
 
 async def flapping(site: Site, scale: Scale) -> None:
     """F15: flapping links; half-open connections; requests that arrive while replies are lost."""
-    ways = (site.to_cloud, site.to_webhook, site.to_broker)
     async with site.traffic():
         for _ in range(scale.of(5, 40)):
-            for proxy in ways:
+            for proxy in site.proxies:
                 proxy.refuse()
             await asyncio.sleep(site.random.uniform(*scale.of((0.1, 0.4), (1.0, 5.0))))
             site.heal()
             await asyncio.sleep(site.random.uniform(*scale.of((0.1, 0.4), (1.0, 5.0))))
-        site.prove("resets by flapping", sum(proxy.counts.resets for proxy in ways))
+        site.prove("resets by flapping", sum(proxy.counts.resets for proxy in site.proxies))
         for name, strike in {"half-open": FaultProxy.half_open, "no replies": FaultProxy.swallow_replies}.items():
             for _ in range(scale.of(1, 10)):
                 await _silence(site, name, strike)
@@ -95,12 +85,11 @@ async def flapping(site: Site, scale: Scale) -> None:
 
 async def _silence(site: Site, name: str, strike: Callable[[FaultProxy], None]) -> None:
     """Apply ``strike`` to both links until the gateway's requests time out, then heal."""
-    ways = (site.to_cloud, site.to_webhook)
     await site.until_flowing()
-    before = _swallowed(*ways)
-    for proxy in ways:
+    swallowed = partial(site.counted, "swallowed")
+    before = swallowed()
+    for proxy in site.links:
         strike(proxy)
-    swallowed = partial(_swallowed, *ways)
     await site.until_struck(f"pieces swallowed: {name}", swallowed, before=before)
     await site.skip(25)
     site.heal()
@@ -114,7 +103,7 @@ async def strange_ways(site: Site, scale: Scale) -> None:
         before = site.to_cloud.counts.resets
         rounds = scale.of(3, 30)
         while rounds > 0 or site.to_cloud.counts.resets == before:  # a connection may just be opening
-            for proxy in (site.to_cloud, site.to_webhook, site.to_broker):
+            for proxy in site.proxies:
                 proxy.reset()
             await asyncio.sleep(0.1)
             rounds -= 1
@@ -126,13 +115,13 @@ async def strange_ways(site: Site, scale: Scale) -> None:
         await site.set_webhook("http://gateway-of-nowhere.invalid/hook")
         await site.until_reason(WEBHOOK, "name_unknown")
         await site.set_webhook()
-        site.redirect_cloud(site.receiver.port)
+        site.to_cloud.redirect(site.receiver.port)
         await site.until_reason(CLOUD, "tls")
         async with site.cloud.impostor("elsewhere.invalid") as other:
-            site.redirect_cloud(other.port)
+            site.to_cloud.redirect(other.port)
             await site.skip(901)
             await site.until_reason(CLOUD, "identity_mismatch")
-        site.redirect_cloud(site.cloud.port)
+        site.to_cloud.redirect(site.cloud.port)
         await site.skip(901)
         await site.broker.stop()
         site.prove("broker stopped", not site.broker.running)
@@ -143,24 +132,12 @@ async def strange_ways(site: Site, scale: Scale) -> None:
 async def _hole(site: Site) -> None:
     ways = {"cloud": site.to_cloud, "webhook": site.to_webhook, "broker": site.to_broker}
     await site.until_flowing()
-    before = {name: _swallowed(proxy) for name, proxy in ways.items()}
+    before = {name: proxy.counts.swallowed for name, proxy in ways.items()}
     for proxy in ways.values():
         proxy.blackhole()
     for name, proxy in ways.items():
         what = f"pieces swallowed by a black hole before the {name}"
-        await site.until_struck(what, partial(_swallowed, proxy), before=before[name])
+        await site.until_struck(what, partial(getattr, proxy.counts, "swallowed"), before=before[name])
     await site.skip(25)
     site.heal()
     await site.until_flowing()
-
-
-def _swallowed(*ways: FaultProxy) -> int:
-    return sum(proxy.counts.swallowed for proxy in ways)
-
-
-FAULTS = (
-    Fault(name="F13", sentence="slow, lossy and narrow links", inject=links),
-    Fault(name="F14", sentence="outages from 5 minutes to 7 days, compressed", inject=outages),
-    Fault(name="F16", sentence="black hole, RST, no DNS, captive portal, TLS failures", inject=strange_ways),
-    Fault(name="F15", sentence="flapping, half-open connections, lost replies", inject=flapping),
-)

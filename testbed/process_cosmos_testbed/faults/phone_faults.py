@@ -6,24 +6,20 @@ shifted from outside. The whole hour is tested in tests/home_assistant/alerts/te
 
 import asyncio
 import shutil
-import signal
 import tempfile
 import time
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from process_cosmos_testbed.home_assistant.client import (
-    HomeAssistantClient,
-    HomeAssistantError,
-    HomeAssistantUnreachableError,
-)
-from process_cosmos_testbed.home_assistant.flows import DOMAIN, Flow, FlowError
+from process_cosmos_testbed.home_assistant.client import HomeAssistantClient
+from process_cosmos_testbed.home_assistant.flows import DOMAIN, Flow
 from process_cosmos_testbed.home_assistant.onboarding import onboard, register_phone
 from process_cosmos_testbed.home_assistant.process import HomeAssistantProcess
 from process_cosmos_testbed.home_assistant.push_service import PushService
-from process_cosmos_testbed.processes import ProcessFailedError, free_port, until
+from process_cosmos_testbed.processes import TestbedError, cancel_on_sigterm, free_port, until
 from process_cosmos_testbed.report import Progress
 
 REFUSING = {
@@ -51,18 +47,18 @@ MESSAGE = "地下室で水漏れ。" * 500
 NOBODY = "Nobody hears of this"
 
 
-class PromiseBrokenError(Exception):
+class PromiseBrokenError(TestbedError):
     """A promise was broken, or a fault did not take effect."""
 
 
+@dataclass(frozen=True, slots=True)
 class PhoneFaults:
     """All of F33: one alert for phones that fail, and one without recipients."""
 
-    def __init__(self, home: HomeAssistantClient, working: PushService, stopped: PushService) -> None:
-        """Use a connected ``home``, and push services of which one refuses connections at first."""
-        self._home = home
-        self._working = working
-        self._stopped = stopped
+    _home: HomeAssistantClient
+    _working: PushService
+    _stopped: PushService
+    """A push service that refuses connections at first."""
 
     async def run(self, stack: AsyncExitStack) -> str:
         """Run the faults; return the result. Raises ``PromiseBrokenError``."""
@@ -175,15 +171,13 @@ async def _run(folder: Path) -> str:
 
 async def run_phone_faults(progress: Progress) -> bool:
     """Run F33; return whether every promise held. If not, the folder with Home Assistant's log stays."""
-    if (own := asyncio.current_task()) is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, own.cancel)
+    cancel_on_sigterm()
     progress.say("F33: push services that fail, a phone registered again, a notify entity renamed, nobody left")
     folder = Path(tempfile.mkdtemp(prefix="process-cosmos-phones-"))
     begun = time.monotonic()
-    failures = (PromiseBrokenError, FlowError, HomeAssistantError, HomeAssistantUnreachableError)
     try:
         held = await _run(folder)
-    except (*failures, ProcessFailedError, TimeoutError) as error:
+    except (TestbedError, TimeoutError) as error:
         progress.say(f"    F33 BROKEN: {error}\n    logs: {folder}")
         return False
     progress.say(f"    F33 held: {held}  ({time.monotonic() - begun:.1f} s)")

@@ -10,7 +10,7 @@ from process_cosmos_testbed.failing_disk import edit_schema
 from process_cosmos_testbed.processes import ProcessFailedError, until
 from process_cosmos_testbed.testbed import WEBHOOK
 
-from .fault import Fault, Scale
+from .fault import Scale
 from .site import Site
 
 
@@ -79,20 +79,16 @@ def _state(pid: int) -> str:
 async def restart_loop(site: Site, scale: Scale) -> None:
     """F6: restarted repeatedly while no destination and no broker can be reached."""
     async with site.traffic(rate=5):
-        for proxy in (site.to_cloud, site.to_webhook, site.to_broker):
+        for proxy in site.proxies:
             proxy.refuse()
         for number in range(scale.of(3, 20)):
             if number % 2:
                 await site.kill_gateway()
             else:
                 await site.gateway.stop()
-            before = _refused(site)
+            before = site.counted("refused")
             site.prove("starts without a network", await site.start_gateway() > 0)
-            await site.until_struck("connections refused", partial(_refused, site), before=before)
-
-
-def _refused(site: Site) -> int:
-    return site.to_cloud.counts.refused + site.to_webhook.counts.refused
+            await site.until_struck("connections refused", partial(site.counted, "refused"), before=before)
 
 
 async def power_cut(site: Site, scale: Scale) -> None:
@@ -133,14 +129,3 @@ async def newer_schema(site: Site, scale: Scale) -> None:
     edit_schema(site.database, known)
     site.heal()
     await site.start_gateway()
-
-
-FAULTS = (
-    Fault(name="F1", sentence="kill -9 at random times", inject=kill_at_random),
-    Fault(name="F2", sentence="kill -9 at state transitions, twice in a row", inject=kill_twice),
-    Fault(name="F3", sentence="frozen, then continued", inject=freeze),
-    Fault(name="F4", sentence="power cut: unsynced writes are lost", inject=power_cut, disk=True),
-    Fault(name="F5", sentence="power cut: torn, reordered writes", inject=torn_power_cut, disk=True),
-    Fault(name="F6", sentence="restart loop during an outage", inject=restart_loop),
-    Fault(name="F7", sentence="a newer schema is refused and left alone", inject=newer_schema),
-)

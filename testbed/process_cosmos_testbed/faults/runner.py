@@ -12,19 +12,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from process_cosmos_testbed.control import ControlError
-from process_cosmos_testbed.fake_home_assistant import RequestFailedError
 from process_cosmos_testbed.judge import Judgement
-from process_cosmos_testbed.processes import EndedEarlyError, ProcessFailedError
+from process_cosmos_testbed.processes import TestbedError
 from process_cosmos_testbed.report import Progress
 
 from .fault import Fault, Scale
-from .site import FaultError, Site
-
-_FAILURES = (
-    *(FaultError, EndedEarlyError, ProcessFailedError, RequestFailedError, ControlError),
-    *(TimeoutError, OSError, ExceptionGroup),
-)
+from .site import Site
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,48 +56,48 @@ class Outcome:
         return {**own, "error": self.error, "missing": list(self.judgement.describe_missing())}
 
 
+@dataclass(frozen=True, slots=True)
 class Runner:
-    """Runs faults, ``jobs`` of them at a time; each seed makes the same choices, however many run."""
+    """Runs faults, ``jobs`` of them at a time; each seed makes the same choices, however many run.
 
-    def __init__(self, seed: int, scale: Scale, settings: Mapping[str, Any], progress: Progress, jobs: int = 1) -> None:
-        """Set the seed, how much of each fault to run, and the options of every gateway."""
-        self._pool = (seed, scale, settings, progress)
-        self._progress = progress
-        self._jobs = jobs
+    ``settings``: the options of every gateway.
+    """
+
+    seed: int
+    scale: Scale
+    settings: Mapping[str, Any]
+    progress: Progress
+    jobs: int = 1
 
     async def run(self, faults: Sequence[Fault]) -> list[Outcome]:
         """Run ``faults``; report each as it ends, return all in their order."""
         outcomes: dict[str, Outcome] = {}
         waiting = deque(faults)
         async with asyncio.TaskGroup() as group:
-            for _ in range(self._jobs):
+            for _ in range(self.jobs):
                 group.create_task(self._run_some(waiting, outcomes))
         return [outcomes[fault.name] for fault in faults]
 
     async def _run_some(self, waiting: deque[Fault], outcomes: dict[str, Outcome]) -> None:
-        pool = TestbedPool(*self._pool)
+        pool = TestbedPool(self)
         try:
             while waiting:
                 fault = next(filter(pool.suits, waiting), waiting[0])
                 waiting.remove(fault)
-                self._progress.say(f"{fault.name}: {fault.sentence}")
+                self.progress.say(f"{fault.name}: {fault.sentence}")
                 outcome = outcomes[fault.name] = await pool.run(fault)
-                self._progress.say(f"    {fault.name} {outcome.summary}  ({outcome.seconds:.1f} s)")
+                self.progress.say(f"    {fault.name} {outcome.summary}  ({outcome.seconds:.1f} s)")
         finally:
             await pool.clear()
 
 
+@dataclass(slots=True)
 class TestbedPool:
     """Provides a site for each fault; one site serves several faults, until a fault leaves it unusable for others."""
 
-    def __init__(self, seed: int, scale: Scale, settings: Mapping[str, Any], progress: Progress) -> None:
-        """Begin without a site."""
-        self._seed = seed
-        self._scale = scale
-        self._settings = settings
-        self._progress = progress
-        self._stack = AsyncExitStack()
-        self._site: Site | None = None
+    _of: Runner
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _site: Site | None = None
 
     def suits(self, fault: Fault) -> bool:
         """Return whether the present site can be used for ``fault``."""
@@ -116,10 +109,10 @@ class TestbedPool:
         begun = time.monotonic()
         try:
             site = await self._site_for(fault)
-            site.begin(f"{self._seed} {fault.name}")
-            await site.run(fault.inject(site, self._scale))
+            site.begin(f"{self._of.seed} {fault.name}")
+            await site.run(fault.inject(site, self._of.scale))
             outcome.judgement = site.judge()
-        except _FAILURES as error:
+        except (TestbedError, OSError, ExceptionGroup) as error:
             outcome.error = f"{type(error).__name__}: {error}"
             traceback.print_exception(error)
         if self._site is not None:  # figures matter most where one was over its bound
@@ -134,7 +127,7 @@ class TestbedPool:
             await self.clear()
         if self._site is None:
             folder = Path(tempfile.mkdtemp(prefix="process-cosmos-faults-"))
-            site = Site(folder, {**self._settings, **fault.settings}, disk=fault.disk)
+            site = Site(folder, {**self._of.settings, **fault.settings}, disk=fault.disk)
             self._site = await self._stack.enter_async_context(site.started())
         return self._site
 
@@ -143,7 +136,7 @@ class TestbedPool:
         site, self._site = self._site, None
         await self._stack.aclose()
         if site is not None and keep:
-            self._progress.say(f"    logs and databases: {site.folder}")
+            self._of.progress.say(f"    logs and databases: {site.folder}")
         elif site is not None:
             await asyncio.to_thread(shutil.rmtree, site.folder, ignore_errors=True)
 

@@ -4,10 +4,9 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence, Sized
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sized
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,7 +21,7 @@ from process_cosmos_testbed.fake_home_assistant import FakeHomeAssistant
 from process_cosmos_testbed.interceptor import Interceptor, intercepting
 from process_cosmos_testbed.judge import Judgement, judge
 from process_cosmos_testbed.ledger import Item, Ledger
-from process_cosmos_testbed.processes import LOCAL, until
+from process_cosmos_testbed.processes import LOCAL, TestbedError, until
 from process_cosmos_testbed.services import ControlledGateway, toml
 from process_cosmos_testbed.testbed import CLOUD, WEBHOOK, Testbed
 from process_cosmos_testbed.virtual_devices.sensors import NumberedSensor
@@ -37,15 +36,13 @@ _QUIET = 0.3
 _BACKOFF = 31.0
 _WAITS = ((2.0, _BACKOFF), (2.0, _BACKOFF), (2.0, 901.0), (4.0, _BACKOFF), (8.0, _BACKOFF), (16.0, 0.0))
 """Seconds without an arrival or a receipt, and seconds that are skipped then to end backoffs."""
-_TRIES = 800
 _TRIES_BETWEEN_SKIPS = 20
 _BURST = 60
-_HEARD_SECONDS = 40.0
 _KINDS_OF_GREETING = 2
 _SOON = 40.0
 
 
-class FaultError(Exception):
+class FaultError(TestbedError):
     """A fault did not take effect, or the site did not reach the state before it: there is nothing to judge."""
 
 
@@ -86,14 +83,25 @@ class Site(Testbed[ControlledGateway]):
 
         ``skip``: seconds that are skipped repeatedly meanwhile, to end backoffs.
         """
-        for number in range(1, _TRIES):
-            if (count := count_fn() - before) > 0:
-                self.prove(what, count)
-                return
-            await asyncio.sleep(0.05)
-            if skip and number % _TRIES_BETWEEN_SKIPS == 0:
-                await self.skip(skip)
-        raise FaultError(f"the fault did not strike: {what}")
+
+        async def struck() -> int:
+            return max(0, count_fn() - before)
+
+        self.prove(what, await self._until_skipping(struck, f"the fault did not strike: {what}", skip))
+
+    async def _until_skipping[T](self, probe: Callable[[], Awaitable[T]], sentence: str, skip: float) -> T:
+        """Return the first true answer of ``probe``; raise ``FaultError`` with ``sentence`` if there is none."""
+        try:
+            async with asyncio.timeout(_SOON):
+                while True:
+                    for _ in range(_TRIES_BETWEEN_SKIPS):
+                        if answer := await probe():
+                            return answer
+                        await asyncio.sleep(0.05)
+                    if skip:
+                        await self.skip(skip)
+        except TimeoutError as error:
+            raise FaultError(sentence) from error
 
     async def skip(self, seconds: float) -> None:
         """Skip ``seconds`` of the gateway's time."""
@@ -162,14 +170,20 @@ class Site(Testbed[ControlledGateway]):
         """
         credentials = await enrol(parse_line(await self._code(self.cloud.port)), self.home_assistant.site)
         async with intercepting(self.cloud.data, self.cloud.url, credentials) as interceptor:
-            self.redirect_cloud(interceptor.port)
+            self.to_cloud.redirect(interceptor.port)
             yield interceptor
-        self.redirect_cloud(self.cloud.port)
+        self.to_cloud.redirect(self.cloud.port)
         await self.set_cloud()
 
     async def send_again(self) -> None:
-        """Send all rejected events again, as a person does."""
+        """Send all rejected events again, as a person does; return when the gateway reports none any more."""
         await self.home_assistant.request(SendAgain(id="send-again"))
+        await until(lambda: self.rejected == 0, "status without rejected events", _SOON)
+
+    @property
+    def rejected(self) -> int:
+        """The number of events that destinations have rejected, as the gateway reports it."""
+        return 0 if self.home_assistant.status is None else self.home_assistant.status.rejected
 
     def link(self, name: str) -> Link | None:
         """Return the state of a link, as the gateway reports it."""
@@ -233,17 +247,12 @@ class Site(Testbed[ControlledGateway]):
         ``skip``: seconds that are skipped repeatedly meanwhile, to end backoffs.
         """
         sent = set[Item]()
-        try:
-            async with asyncio.timeout(_HEARD_SECONDS):
-                for number in count(1):
-                    sent.update(await sensor.greet())
-                    await asyncio.sleep(0.05)
-                    if len({item.priority for item in sent & self.ledger.there[WEBHOOK]}) == _KINDS_OF_GREETING:
-                        return
-                    if skip and number % _TRIES_BETWEEN_SKIPS == 0:
-                        await self.skip(skip)
-        except TimeoutError as error:
-            raise TimeoutError(f"no greeting of {sensor.name} at {WEBHOOK} in {_HEARD_SECONDS:.0f} s") from error
+
+        async def heard() -> bool:
+            sent.update(await sensor.greet())
+            return len({item.priority for item in sent & self.ledger.there[WEBHOOK]}) == _KINDS_OF_GREETING
+
+        await self._until_skipping(heard, f"no greeting of {sensor.name} at {WEBHOOK} in {_SOON:.0f} s", skip)
 
     # The end of a fault
 
@@ -317,10 +326,6 @@ class Site(Testbed[ControlledGateway]):
     @property
     def _is_unanswered(self) -> bool:
         return self.home_assistant.unconfirmed > 0 or any(producer.unanswered for producer in self._producers)
-
-    def waiting_at(self, destination: str) -> Sequence[Item]:
-        """Return what was acknowledged and has not arrived at ``destination``."""
-        return self.ledger.missing_at(destination)
 
     def dropped(self) -> Mapping[Priority, int]:
         """Return what the gateway has dropped since the fault began, by its own count; never urgent events."""

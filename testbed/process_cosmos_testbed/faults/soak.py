@@ -8,7 +8,7 @@ from pathlib import Path
 
 from process_cosmos_testbed.replies import cut, status
 
-from .fault import Fault, Scale
+from .fault import Scale
 from .site import FaultError, Site
 
 type Strike = Callable[[Site], Awaitable[None]]
@@ -65,7 +65,7 @@ async def _freeze(site: Site) -> None:
 
 
 async def _cut_off(site: Site) -> None:
-    for proxy in (site.to_cloud, site.to_webhook, site.to_broker):
+    for proxy in site.proxies:
         site.random.choice([proxy.refuse, proxy.blackhole, proxy.half_open, proxy.reset])()
     await asyncio.sleep(site.random.uniform(0.2, 2.0))
 
@@ -76,7 +76,7 @@ async def _swallow(site: Site) -> None:
 
 
 async def _slow(site: Site) -> None:
-    for proxy in (site.to_cloud, site.to_webhook):
+    for proxy in site.links:
         proxy.latency(0.2, 0.1)
         proxy.loss(0.1)
     await asyncio.sleep(site.random.uniform(0.5, 3.0))
@@ -107,6 +107,3 @@ def plot(samples: Sequence[tuple[float, float]]) -> str:
         f'<text x="{_EDGE}" y="{_EDGE - 10}">Resident memory of the gateway, at most {most / 1.1:.0f} MB</text>'
         f'<text x="{_WIDTH - _EDGE}" y="{_HEIGHT - 15}" text-anchor="end">{until / 60:.1f} minutes</text></svg>\n'
     )
-
-
-FAULTS = (Fault(name="F28", sentence="a soak: a random mix, a quarter of the time quiet", inject=soak, own_site=True),)

@@ -5,7 +5,7 @@ import time
 
 from process_cosmos_testbed.processes import until
 
-from .fault import Fault, Scale
+from .fault import Scale
 from .site import FaultError, Site
 
 _LARGE = 4_000
@@ -89,6 +89,3 @@ def _named(rest: str) -> str:
 def _recovered_at(site: Site) -> str | None:
     status = site.home_assistant.status
     return str(status.recovered.at) if status is not None and status.recovered is not None else None
-
-
-FAULTS = (Fault(name="F34", sentence="a small disk, deleted files", inject=little_space, disk=True),)

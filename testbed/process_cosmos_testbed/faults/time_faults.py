@@ -6,7 +6,7 @@ import time
 from process_cosmos_gateway.contract.destinations import SetWebhook
 from process_cosmos_testbed.testbed import WEBHOOK
 
-from .fault import Fault, Scale
+from .fault import Scale
 from .site import KINDS, Site
 
 _HOUR = 3600.0
@@ -44,15 +44,9 @@ async def pushed_again(site: Site, scale: Scale) -> None:
         site.to_cloud.refuse()
         for number in range(scale.of(2, 10)):
             await site.until_struck(
-                "events queued at a push of the same settings", lambda: len(site.waiting_at(WEBHOOK))
+                "events queued at a push of the same settings", lambda: len(site.ledger.missing_at(WEBHOOK))
             )
             await site.set_webhook()
             url = f"http://127.0.0.1:{site.to_webhook.port}/hook?number={number}"
-            site.prove("events queued at a push of other settings", len(site.waiting_at(WEBHOOK)))
+            site.prove("events queued at a push of other settings", len(site.ledger.missing_at(WEBHOOK)))
             await site.home_assistant.request(SetWebhook(id=f"other-{number}", name=WEBHOOK, url=url, kinds=KINDS))
-
-
-FAULTS = (
-    Fault(name="F19", sentence="clocks that jump, readings from the future", inject=clock_jumps, own_site=True),
-    Fault(name="F26", sentence="settings pushed anew, equal and changed", inject=pushed_again),
-)

@@ -4,19 +4,20 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
-from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 
+from process_cosmos_testbed.processes import TestbedError
+
 MAX_MESSAGE = 16 << 20
 
 
-class HomeAssistantError(Exception):
+class HomeAssistantError(TestbedError):
     """Home Assistant refused a request; the message has its reason."""
 
 
-class HomeAssistantUnreachableError(Exception):
+class HomeAssistantUnreachableError(TestbedError):
     """Home Assistant cannot be reached, or ended before it replied."""
 
 
@@ -56,9 +57,7 @@ class HomeAssistantClient:
         if welcome["type"] != "auth_ok":
             raise HomeAssistantError(welcome.get("message", "not logged in"))
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Close the connection."""
         self._reader.cancel()
         with suppress(asyncio.CancelledError):
@@ -72,11 +71,17 @@ class HomeAssistantClient:
 
     async def command(self, type_: str, **fields: Any) -> Any:  # noqa: ANN401 - Home Assistant's JSON
         """Send one WebSocket command and return its result."""
-        number, reply = await self._send({"type": type_, **fields})
+        message = {"id": next(self._ids), "type": type_, **fields}
+        if self._reader.done():
+            raise HomeAssistantUnreachableError("the connection has ended")
+        reply = self._replies[message["id"]] = asyncio.get_running_loop().create_future()
         try:
+            await self._socket.send_json(message)
             return await reply
+        except (aiohttp.ClientError, OSError) as error:
+            raise HomeAssistantUnreachableError(str(error)) from error
         finally:
-            self._replies.pop(number, None)
+            del self._replies[message["id"]]
 
     async def subscribe(self, listener: Callable[[Any], None], type_: str, **fields: Any) -> None:  # noqa: ANN401
         """Send a command that subscribes; ``listener`` gets each event of it, until the connection ends."""
@@ -136,17 +141,6 @@ class HomeAssistantClient:
                 return await response.json()
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
             raise HomeAssistantUnreachableError(str(error)) from error
-
-    async def _send(self, message: dict[str, Any]) -> tuple[int, asyncio.Future[Any]]:
-        number = message.setdefault("id", next(self._ids))
-        if self._reader.done():
-            raise HomeAssistantUnreachableError("the connection has ended")
-        reply = self._replies[number] = asyncio.get_running_loop().create_future()
-        try:
-            await self._socket.send_json(message)
-        except (aiohttp.ClientError, OSError) as error:
-            raise HomeAssistantUnreachableError(str(error)) from error
-        return number, reply
 
     async def _read(self) -> None:
         try:

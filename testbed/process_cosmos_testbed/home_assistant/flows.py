@@ -1,6 +1,9 @@
 """Home Assistant's config flows by its REST API, step by step as the frontend shows them."""
 
+from dataclasses import dataclass, field
 from typing import Any
+
+from process_cosmos_testbed.processes import TestbedError
 
 from .client import HomeAssistantClient
 
@@ -9,18 +12,17 @@ CONFIG = "/api/config/config_entries/flow"
 OPTIONS = "/api/config/config_entries/options/flow"
 
 
-class FlowError(Exception):
+class FlowError(TestbedError):
     """A flow did not reach the expected step; the message has its reply."""
 
 
+@dataclass(slots=True)
 class Flow:
-    """One run of a config or options flow."""
+    """One run of a config or options flow, by its path."""
 
-    def __init__(self, home: HomeAssistantClient, path: str = CONFIG) -> None:
-        """Prepare a flow of the kind at ``path``."""
-        self._home = home
-        self._path = path
-        self._step: dict[str, Any] = {}
+    _home: HomeAssistantClient
+    _path: str = CONFIG
+    _step: dict[str, Any] = field(default_factory=dict)
 
     async def begin(self, handler: str = DOMAIN, **context: str) -> None:
         """Open the flow; with ``entry_id`` it reconfigures that entry."""

@@ -29,6 +29,7 @@ class VirtualDevice:
     """A virtual device, which runs inside an ``async with`` block.
 
     ``connected``: set while the broker can be reached. ``cut_off``: monotonic time since when it cannot, else None.
+    ``on_acknowledged``: gets path and payload of each publication once the broker has acknowledged it.
     """
 
     def __init__(self, broker: BrokerOptions, name: str, title: str | None = None) -> None:
@@ -40,6 +41,7 @@ class VirtualDevice:
         self.connected = asyncio.Event()
         self.cut_off: float | None = time.monotonic()
         self.values: dict[str, Value] = {}
+        self.on_acknowledged: Callable[[str, bytes], None] = lambda _path, _payload: None
         self._connection: Connection | None = None
         self._runner: asyncio.Task[None] | None = None
 
@@ -99,6 +101,7 @@ class VirtualDevice:
                     if connection.alive:
                         raise
                 else:
+                    self.on_acknowledged(path, payload)
                     return
             self.connected.clear()
 

@@ -131,13 +131,12 @@ class TemperatureSensor(VirtualDevice):
         name: str,
         title: str | None = None,
         *,
-        celsius: float = 20.0,
         every: float | None = None,
         seed: int = 0,
     ) -> None:
-        """Begin at ``celsius``; ``every``: seconds between two reports of its own."""
+        """Begin at 20 °C; ``every``: seconds between two reports of its own."""
         super().__init__(broker, name, title)
-        self.values[TEMPERATURE] = celsius
+        self.values[TEMPERATURE] = 20.0
         self._every = every
         self._random = random.Random(seed)  # noqa: S311 - a seed makes a run repeatable
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from process_cosmos_gateway.contract.devices import Value
 from process_cosmos_testbed.scenarios.leak_demo.evidence import (
     ActionRun,
     AlertOpened,
@@ -11,7 +12,6 @@ from process_cosmos_testbed.scenarios.leak_demo.evidence import (
     Leak,
     Notified,
     Record,
-    Scalar,
     ValveCommand,
 )
 from process_cosmos_testbed.scenarios.leak_demo.judge import DemoJudgement, judge
@@ -36,7 +36,7 @@ def arrived(destination: str, alert: str, kind: str) -> EventArrival:
     return EventArrival(destination=destination, id=event, type=f"process_cosmos.alert.{kind}.v1", subject=alert)
 
 
-def reported(destination: str, number: int, value: Scalar) -> EventArrival:
+def reported(destination: str, number: int, value: Value) -> EventArrival:
     return EventArrival(
         destination=destination,
         id=f"device-{number}",

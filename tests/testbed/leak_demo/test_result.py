@@ -1,23 +1,18 @@
 """A run is only good when every promise held and every fault really happened."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from process_cosmos_testbed.scenarios.leak_demo.judge import DemoJudgement
 from process_cosmos_testbed.scenarios.leak_demo.report import table
 from process_cosmos_testbed.scenarios.leak_demo.result import Latency, Result
 
 GOOD = Result(
     home_assistant="2026.11.0",
     setup_seconds=1.0,
-    judgement={
-        "accepted": 300,
-        "arrived": 300,
-        "lost": 0,
-        "duplicates": 0,
-        "order_violations": 0,
-        "repeats_absorbed": 3,
-    },
+    judgement=DemoJudgement(accepted=300, arrived=300, repeats_absorbed=3),
     leaks=100,
     queued_peak=100,
     in_flight_at_kill=1,
@@ -42,8 +37,8 @@ def test_a_run_with_all_promises_held_and_all_faults_seen_is_good() -> None:
     ],
     ids="-".join,
 )
-def test_a_broken_promise_makes_the_run_bad(figures: dict[str, int]) -> None:
-    bad = replace(GOOD, judgement={**GOOD.judgement, **figures})
+def test_a_broken_promise_makes_the_run_bad(figures: dict[str, Any]) -> None:
+    bad = replace(GOOD, judgement=replace(GOOD.judgement, **figures))
     assert not bad.ok
     assert not bad.document()["ok"]
     assert "NOT HELD" in table(bad)
@@ -57,7 +52,8 @@ def test_a_fault_that_never_happened_makes_the_run_bad() -> None:
 
 
 def test_a_run_that_was_never_judged_is_bad() -> None:
-    assert not replace(GOOD, judgement={}).ok
+    never_judged = replace(GOOD, judgement=Result(home_assistant="2026.11.0", setup_seconds=1.0).judgement)
+    assert sum(not check.held for check in never_judged.checks()) == 5
 
 
 def test_latencies_are_given_by_nearest_rank() -> None:

@@ -4,22 +4,17 @@ import argparse
 import asyncio
 import fcntl
 import shutil
-import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
 import orjson
 
-from process_cosmos_testbed.control import ControlError
-from process_cosmos_testbed.home_assistant.client import HomeAssistantError, HomeAssistantUnreachableError
-from process_cosmos_testbed.home_assistant.flows import FlowError
 from process_cosmos_testbed.home_assistant.onboarding import OWNER, PASSWORD
-from process_cosmos_testbed.processes import ROOT, EndedEarlyError, ProcessFailedError
+from process_cosmos_testbed.processes import ROOT, ProcessFailedError, TestbedError, cancel_on_sigterm
 from process_cosmos_testbed.report import Progress
 
 from .report import table
@@ -31,10 +26,7 @@ FOLDER = ROOT / "build" / "demo"
 FEWEST = 3
 """Leaks a phase needs: one before the gateway is killed, one while it is down, one after."""
 
-_FAILURES = (
-    *(ProcessFailedError, EndedEarlyError, FlowError, ControlError, TimeoutError),
-    *(HomeAssistantError, HomeAssistantUnreachableError),
-)
+_FAILURES = (TestbedError, TimeoutError)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -73,8 +65,7 @@ def only_one() -> Iterator[None]:
 
 async def run(arguments: argparse.Namespace, result: Result) -> None:
     """Start everything, run the scenario, print the table, stop everything; a failure becomes a surprise."""
-    if (own := asyncio.current_task()) is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, own.cancel)
+    cancel_on_sigterm()
     progress = Progress("demo")
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
@@ -83,10 +74,10 @@ async def run(arguments: argparse.Namespace, result: Result) -> None:
     try:
         async with site.started():
             try:
-                await site.background.beside(LeakDemo(site, result, progress, arguments.leaks).run())
+                await site.background.beside(LeakDemo(site, result, progress).run())
             except _FAILURES as error:
                 _report_failure(error, result)
-                result.judgement = asdict(await site.observer.judge())
+                result.judgement = await site.observer.judge()
             _show(result, progress)
             if arguments.stay:
                 print(f"Look at it: {site.home_assistant.url}  user {OWNER}  password {PASSWORD}  (Ctrl-C ends it)")

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
-type Scalar = bool | int | float | str | None
+from process_cosmos_gateway.contract.devices import Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leak:
-    """A moisture sensor turned wet, as the broker or Home Assistant's state machine reported."""
+    """A moisture sensor turned wet: a device, or a sensor of Home Assistant's own."""
 
     sensor: str
 
@@ -60,9 +60,8 @@ class EventArrival:
     id: str
     type: str
     subject: str
-    source: str = ""
     device: tuple[str, str] | None = None
-    value: Scalar = None
+    value: Value | None = None
     count: int | None = None
     fresh: bool = True
     marked: bool = False
@@ -70,10 +69,10 @@ class EventArrival:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceEvent:
-    """A transition or event of a device that the gateway acknowledged to the broker."""
+    """A transition or event of a device that the broker acknowledged to it."""
 
     device: tuple[str, str]
-    value: Scalar
+    value: Value
 
 
 type Record = Leak | ValveCommand | AlertOpened | Notified | ActionRun | EventArrival | DeviceEvent

@@ -1,7 +1,7 @@
 """The steps that scenarios are made of: leaks in kitchen and cellar, questions to people, states to wait for."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -10,15 +10,13 @@ from process_cosmos_testbed.home_assistant.onboarding import Phone, onboard, pre
 from process_cosmos_testbed.processes import until
 from process_cosmos_testbed.testbed import CLOUD, WEBHOOK
 
-from .home_assistant_watch import HomeAssistantWatch, Watched
+from .cellar import CELLAR_OPEN, CELLAR_SENSOR, CELLAR_VALVE, CELLAR_WATER
+from .home_assistant_watch import HomeAssistantWatch
 from .setup import PHONES, add_guard, add_integration, add_phones, add_webhook, find_entities
-from .site import CELLAR_CLOSINGS, CELLAR_OPEN, CELLAR_SENSOR, CELLAR_VALVE, CELLAR_WATER, DemoSite
+from .site import DemoSite
 
 SOON = 30.0
 """Seconds within which Home Assistant must have done what usually takes milliseconds."""
-
-EFFECTS = {"counter.pump_restarts": "pump restarted", "counter.neighbour_called": "neighbour called"}
-"""The effects of answers, by the counter that counts them."""
 
 OPEN_ALERTS = "sensor.process_cosmos_open_alerts"
 _PAUSE = 0.05
@@ -37,34 +35,29 @@ class DemoFixtures:
         self.expected = site.observer.expected
         self._token = ""
         self._connection = AsyncExitStack()
-        self._opened: asyncio.Queue[str] = asyncio.Queue()
-        self._closed: dict[str, asyncio.Event] = {}
+        self._watch: HomeAssistantWatch
 
-    async def set_up(self, *, with_webhook: bool = True, with_kitchen: bool = True, with_cellar: bool = True) -> None:
+    async def set_up(self, *, with_kitchen: bool = True) -> None:
         """Set the site up as its owner does: two phones, destinations, an automation that guards each room."""
         site, observer = self.site, self.site.observer
         self._token = await onboard(site.home_assistant.url)
         await self.connect()
-        home, watched = self.home, Watched(effects=EFFECTS)
+        home = self.home
         self.phones = await add_phones(home, site)
-        if with_cellar:
-            watched = Watched(effects=EFFECTS, sensors=(CELLAR_SENSOR,), closings={CELLAR_CLOSINGS: CELLAR_VALVE})
-        watch = HomeAssistantWatch(site.home_assistant.url, self._token, watched, observer.write)
-        await observer.watch_home_assistant(watch, site.background)
+        self._watch = HomeAssistantWatch(site.home_assistant.url, self._token, observer.write)
+        site.background.add("watch of Home Assistant", self._watch.run())
+        await self._watch.watching.wait()
         self.entry = await add_integration(home, site, self.phones)
-        kitchen = await find_entities(home)
-        if with_webhook:
-            await add_webhook(home, self.entry, site.receiver.url)
-            kitchen = await find_entities(home)
+        await find_entities(home)
+        await add_webhook(home, self.entry, site.receiver.url)
+        sensor, valve = await find_entities(home)
         observer.begin()
         self.expected.phones, self.expected.destinations = PHONES, (CLOUD, WEBHOOK)
         if with_kitchen:
-            await add_guard(home, "leak_guard_kitchen", kitchen.sensor, kitchen.valve)
+            await add_guard(home, "leak_guard_kitchen", sensor, valve)
             self.expected.guards["wot/leak-kitchen"] = "wot/valve-kitchen"
-        if with_cellar:
-            await add_guard(home, "leak_guard_cellar", CELLAR_SENSOR, CELLAR_VALVE)
-            self.expected.guards[CELLAR_SENSOR] = CELLAR_VALVE
-        await self._listen()
+        await add_guard(home, "leak_guard_cellar", CELLAR_SENSOR, CELLAR_VALVE)
+        self.expected.guards[CELLAR_SENSOR] = CELLAR_VALVE
 
     async def connect(self) -> None:
         """Connect to Home Assistant."""
@@ -75,24 +68,11 @@ class DemoFixtures:
     async def reconnect(self) -> None:
         """Connect to a restarted Home Assistant, and return when it is observed again."""
         await self.connect()
-        await self._listen()
-        await self.site.observer.until_watching()
+        await self._watch.watching.wait()
 
     async def disconnect(self) -> None:
         """Close the connection to Home Assistant."""
         await self._connection.aclose()
-
-    async def _listen(self) -> None:
-        """Subscribe to the triggers of alerts."""
-        await self._subscribe("opened", self._opened.put_nowait)
-        for state in ("resolved", "answered"):
-            await self._subscribe(state, lambda alert: self._closing(alert).set())
-
-    async def _subscribe(self, state: str, listener: Callable[[str], None]) -> None:
-        trigger = {"trigger": f"process_cosmos.alert_{state}"}
-        await self.home.subscribe(
-            lambda event: listener(str(event["variables"]["trigger"]["alert"])), "subscribe_trigger", trigger=trigger
-        )
 
     async def kitchen_leak(self) -> float:
         """Run one leak from wet to dry; return the milliseconds from the sensor's report to the valve's command."""
@@ -139,17 +119,25 @@ class DemoFixtures:
 
     async def next_opened(self, what: str) -> str:
         """Return the alert that opens next."""
-        return await self._soon(self._opened.get(), f"opened no alert for {what}")
+        opened = self._watch.opened
+        await self._soon(lambda: not opened.empty(), f"opened no alert for {what}")
+        return opened.get_nowait()
 
     async def until_open(self, number: int) -> None:
         """Return when ``number`` alerts are open; forget that others opened meanwhile."""
         await self.until_state(OPEN_ALERTS, str(number))
-        while not self._opened.empty():
-            self._opened.get_nowait()
+        while not self._watch.opened.empty():
+            self._watch.opened.get_nowait()
 
     async def until_closed(self, alert: str) -> None:
         """Return when the alert is answered or resolved."""
-        await self._soon(self._closing(alert).wait(), f"did not close alert {alert}")
+        await self._soon(lambda: alert in self._watch.closed, f"did not close alert {alert}")
+
+    async def _soon(self, condition: Callable[[], bool], sentence: str) -> None:
+        try:
+            await until(condition, "reaction", SOON)
+        except TimeoutError as error:
+            raise self.site.home_assistant.failure(sentence) from error
 
     async def until_notified(self, alert: str) -> None:
         """Return when every phone was notified."""
@@ -162,13 +150,3 @@ class DemoFixtures:
             return await self.home.state(entity) == state
 
         await until(is_reached, f"{entity} that is {state}", SOON)
-
-    async def _soon[T](self, work: Awaitable[T], sentence: str) -> T:
-        try:
-            async with asyncio.timeout(SOON):
-                return await work
-        except TimeoutError as error:
-            raise self.site.home_assistant.failure(sentence) from error
-
-    def _closing(self, alert: str) -> asyncio.Event:
-        return self._closed.setdefault(alert, asyncio.Event())

@@ -2,42 +2,39 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from process_cosmos_testbed.home_assistant.client import HomeAssistantClient, HomeAssistantUnreachableError
 
+from .cellar import CELLAR_CLOSINGS, CELLAR_SENSOR, CELLAR_VALVE, EFFECTS
 from .evidence import ActionRun, AlertOpened, Leak, Record, ValveCommand
 
 RETRY_SECONDS = 0.1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
-    """The entities to watch: ``sensors`` turn on at a leak; counters count closings of a valve, or an effect."""
-
-    effects: Mapping[str, str]
-    sensors: tuple[str, ...] = ()
-    closings: Mapping[str, str] = field(default_factory=dict)
-
-
+@dataclass(slots=True)
 class HomeAssistantWatch:
-    """A client of Home Assistant that reconnects after each restart."""
+    """A client of Home Assistant that reconnects after each restart.
 
-    def __init__(self, url: str, token: str, watched: Watched, write: Callable[[Record], None]) -> None:
-        """Connect to ``url`` with the owner's ``token``; ``write`` gets each record."""
-        self._home = (url, token)
-        self._watched = watched
-        self._write = write
-        self._states: dict[str, str] = {}
-        self.watching = asyncio.Event()
+    ``opened``: alerts that opened and were not looked at yet. ``closed``: all that were answered or resolved.
+    """
+
+    _url: str
+    _token: str
+    _write: Callable[[Record], None]
+    _states: dict[str, str] = field(default_factory=dict)
+    watching: asyncio.Event = field(default_factory=asyncio.Event)
+    opened: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    closed: set[str] = field(default_factory=set)
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
             try:
-                async with HomeAssistantClient(*self._home) as home:
+                async with HomeAssistantClient(self._url, self._token) as home:
                     await self._watch(home)
                     self.watching.set()
                     await home.until_gone()
@@ -48,12 +45,19 @@ class HomeAssistantWatch:
 
     async def _watch(self, home: HomeAssistantClient) -> None:
         await home.until_running()
-        await home.subscribe(self._alert, "subscribe_trigger", trigger=TRIGGER)
-        entities = [*self._watched.sensors, *self._watched.closings, *self._watched.effects]
+        for state in ("opened", "answered", "resolved"):
+            trigger = {"trigger": f"process_cosmos.alert_{state}", "options": {}}
+            await home.subscribe(partial(self._take_alert, state), "subscribe_trigger", trigger=trigger)
+        entities = [CELLAR_SENSOR, CELLAR_CLOSINGS, *EFFECTS]
         await home.subscribe(self.take_states, "subscribe_entities", entity_ids=entities)
 
-    def _alert(self, event: dict[str, Any]) -> None:
-        self._write(AlertOpened(alert=event["variables"]["trigger"]["alert"]))
+    def _take_alert(self, state: str, event: dict[str, Any]) -> None:
+        alert = str(event["variables"]["trigger"]["alert"])
+        if state == "opened":
+            self._write(AlertOpened(alert=alert))
+            self.opened.put_nowait(alert)
+        else:
+            self.closed.add(alert)
 
     def take_states(self, event: dict[str, Any]) -> None:
         """Read Home Assistant's compressed states: all at first (a), then changes (c)."""
@@ -63,7 +67,7 @@ class HomeAssistantWatch:
         }
         for entity, state in states.items():
             before = self._states.get(entity)
-            if entity in self._watched.sensors:
+            if entity == CELLAR_SENSOR:
                 if state == "on" and before != "on":
                     self._write(Leak(sensor=entity))
             elif state.isdigit():
@@ -75,10 +79,7 @@ class HomeAssistantWatch:
     def _count(self, entity: str, steps: int) -> None:
         """Write a record for each step of a counter, also for those between two connections."""
         for _ in range(steps):
-            if valve := self._watched.closings.get(entity):
-                self._write(ValveCommand(valve=valve, closes=True, at=time.monotonic()))
+            if entity == CELLAR_CLOSINGS:
+                self._write(ValveCommand(valve=CELLAR_VALVE, closes=True, at=time.monotonic()))
             else:
-                self._write(ActionRun(effect=self._watched.effects[entity]))
-
-
-TRIGGER = {"trigger": "process_cosmos.alert_opened", "options": {}}
+                self._write(ActionRun(effect=EFFECTS[entity]))

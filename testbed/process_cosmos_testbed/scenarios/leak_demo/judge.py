@@ -7,8 +7,10 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Literal
 
 from process_cosmos_gateway.contract.destinations import Priority
+from process_cosmos_gateway.contract.devices import Value
 from process_cosmos_testbed.judge import judge as judge_ledger
 from process_cosmos_testbed.ledger import Arrival, Item, Ledger
 
@@ -21,7 +23,6 @@ from .evidence import (
     Leak,
     Notified,
     Record,
-    Scalar,
     ValveCommand,
 )
 
@@ -45,6 +46,9 @@ _OPENING = 1
 """The number of an alert's opening, which is known by its alert alone; later transitions are numbered by their ids."""
 
 
+type Promise = Literal["lost", "duplicates", "order_violations"]
+
+
 @dataclass(slots=True, kw_only=True)
 class DemoJudgement:
     """Counts of what happened, and one sentence for each thing that should not have happened."""
@@ -65,23 +69,11 @@ class DemoJudgement:
     answers_run: int = 0
     complaints: list[str] = field(default_factory=list)
 
-    def lose(self, number: int, sentence: str) -> None:
-        """Count ``number`` things as lost, if positive."""
+    def violate(self, promise: Promise, number: int, sentence: str) -> None:
+        """Count ``number`` violations of ``promise``, if positive."""
         if number > 0:
-            self.lost += number
-            self.complaints.append(f"lost: {sentence} ({number})")
-
-    def repeat(self, number: int, sentence: str) -> None:
-        """Count ``number`` effects as repeated, if positive."""
-        if number > 0:
-            self.duplicates += number
-            self.complaints.append(f"duplicate: {sentence} ({number})")
-
-    def disorder(self, number: int, sentence: str) -> None:
-        """Count ``number`` things as out of order, if positive."""
-        if number > 0:
-            self.order_violations += number
-            self.complaints.append(f"out of order: {sentence} ({number})")
+            setattr(self, promise, getattr(self, promise) + number)
+            self.complaints.append(f"{promise.replace('_', ' ')}: {sentence} ({number})")
 
 
 def judge(records: Sequence[Record], expected: Expected) -> DemoJudgement:
@@ -109,7 +101,7 @@ def _judge_valves(records: Iterable[Record], expected: Expected, judgement: Demo
                 if valve in waiting:
                     waiting[valve].append(at)
                 else:
-                    judgement.repeat(1, f"{valve} was closed without a leak")
+                    judgement.violate("duplicates", 1, f"{valve} was closed without a leak")
     for valve, commands in waiting.items():
         _judge_closing(valve, commands, judgement)
 
@@ -117,10 +109,10 @@ def _judge_valves(records: Iterable[Record], expected: Expected, judgement: Demo
 def _judge_closing(valve: str, commands: Sequence[float] | None, judgement: DemoJudgement) -> None:
     if commands is None:
         return
-    judgement.lose(1 - len(commands), f"a leak did not close {valve}")
+    judgement.violate("lost", 1 - len(commands), f"a leak did not close {valve}")
     at_once = [at for at in commands[1:2] if at - commands[0] < ONE_CLOSING]
     judgement.closed_again += len(at_once)
-    judgement.repeat(len(commands) - 1 - len(at_once), f"one leak closed {valve} more than once")
+    judgement.violate("duplicates", len(commands) - 1 - len(at_once), f"one leak closed {valve} more than once")
 
 
 def _judge_notifications(records: Sequence[Record], expected: Expected, judgement: DemoJudgement) -> None:
@@ -132,11 +124,11 @@ def _judge_notifications(records: Sequence[Record], expected: Expected, judgemen
         times.setdefault((each.phone, each.key), []).append(each.at)
     for (phone, key), moments in times.items():
         again = sum(later - earlier < NEXT_ROUND for earlier, later in pairwise(moments))
-        judgement.repeat(again, f"{phone} was notified again for {key}")
+        judgement.violate("duplicates", again, f"{phone} was notified again for {key}")
     reached = {(each.phone, each.alert) for each in notified}
     for alert in _alerts(records):
         for phone in expected.phones:
-            judgement.lose((phone, alert) not in reached, f"{phone} was never notified of alert {alert}")
+            judgement.violate("lost", (phone, alert) not in reached, f"{phone} was never notified of alert {alert}")
 
 
 def _judge_effects(records: Sequence[Record], expected: Expected, judgement: DemoJudgement) -> None:
@@ -146,8 +138,8 @@ def _judge_effects(records: Sequence[Record], expected: Expected, judgement: Dem
     judgement.answers_run = runs.total()
     for effect in sorted(expected.effects.keys() | runs.keys()):
         wanted = expected.effects.get(effect, 0)
-        judgement.lose(wanted - runs[effect], f"an answer did not run: {effect}")
-        judgement.repeat(runs[effect] - wanted, f"an answer ran too often: {effect}")
+        judgement.violate("lost", wanted - runs[effect], f"an answer did not run: {effect}")
+        judgement.violate("duplicates", runs[effect] - wanted, f"an answer ran too often: {effect}")
 
 
 def _alerts(records: Iterable[Record]) -> Sequence[str]:
@@ -164,16 +156,18 @@ def _judge_arrivals(records: Sequence[Record], expected: Expected, judgement: De
     judgement.device_events = len(sent)
     judgement.accepted = len(opened) + len(sent)
     surplus = len(opened) - judgement.leaks - expected.other_alerts
-    judgement.lose(-surplus, "a leak opened no alert of its own")
-    judgement.repeat(surplus, "more alerts than leaks")
+    judgement.violate("lost", -surplus, "a leak opened no alert of its own")
+    judgement.violate("duplicates", surplus, "more alerts than leaks")
     ledger = _ledger(opened, sent, arrivals)
     result = judge_ledger(ledger, expected.destinations, {})
     for line in result.describe_missing():
         judgement.complaints.append(f"lost: {line}")
     judgement.lost += result.total("lost")
-    judgement.repeat(result.total("duplicate_effects"), "an event took effect again")
-    judgement.repeat(result.total("unexpected"), "an event arrived that no device sent")
-    judgement.disorder(result.total("order_violations"), "events of one key arrived after later ones")
+    judgement.violate("duplicates", result.total("duplicate_effects"), "an event took effect again")
+    judgement.violate("duplicates", result.total("unexpected"), "an event arrived that no device sent")
+    judgement.violate(
+        "order_violations", result.total("order_violations"), "events of one key arrived after later ones"
+    )
     judgement.repeats_absorbed = result.total("repeats_absorbed")
     judgement.marked_repeats = result.total("marked_repeats")
     missing = {item for items in result.missing.values() for item in items}
@@ -192,7 +186,7 @@ def _ledger(opened: Iterable[str], sent: Iterable[DeviceEvent], arrivals: Sequen
     """
     ledger = Ledger(bound=0.0)
     ledger.broken = 1  # the scenario kills the gateway once
-    values: defaultdict[tuple[str, str], list[Scalar]] = defaultdict(list)
+    values: defaultdict[tuple[str, str], list[Value]] = defaultdict(list)
     for event in sent:
         values[event.device].append(event.value)
     ids = sorted({each.id for each in arrivals if each.type in TRANSITIONS and each.type != OPENED})
@@ -208,14 +202,17 @@ def _ledger(opened: Iterable[str], sent: Iterable[DeviceEvent], arrivals: Sequen
         ledger.attempt(item, 0.0)
         ledger.acknowledge(item, 1.0)
     for destination in dict.fromkeys(each.destination for each in arrivals):
-        here = [each for each in arrivals if each.destination == destination]
-        seen: set[str] = set()
-        for each, item in _items(here, values, ranks):
+        first: dict[str, EventArrival] = {}
+        here = (each for each in arrivals if each.destination == destination)
+        repeats = [each for each in here if first.setdefault(each.id, each) is not each]
+        items = dict(_items(first.values(), values, ranks))
+        for id_, item in items.items():
+            each = first[id_]
             if each.device is None:
                 ledger.attempt(item, 0.0)  # an event that is not promised may arrive, but only once
-            marked = each.marked and each.id not in seen
-            seen.add(each.id)
-            ledger.arrive(destination, Arrival(item=item, event=each.id, fresh=each.fresh, marked=marked))
+            ledger.arrive(destination, Arrival(item=item, event=id_, fresh=each.fresh, marked=each.marked))
+        for each in repeats:
+            ledger.arrive(destination, Arrival(item=items[each.id], event=each.id, fresh=each.fresh))
     return ledger
 
 
@@ -224,55 +221,44 @@ def _transition(event: EventArrival, ranks: Mapping[str, int]) -> Item:
 
 
 def _items(
-    arrivals: Iterable[EventArrival],
-    values: Mapping[tuple[str, str], Sequence[Scalar]],
+    events: Iterable[EventArrival],
+    values: Mapping[tuple[str, str], Sequence[Value]],
     ranks: Mapping[str, int],
-) -> Iterator[tuple[EventArrival, Item]]:
-    """Yield a destination's arrivals with the items they are."""
+) -> Iterator[tuple[str, Item]]:
+    """Yield the ids of a destination's events with the items they are."""
     devices: defaultdict[tuple[str, str], list[EventArrival]] = defaultdict(list)
-    items: dict[str, Item] = {}
-    for event in arrivals:
-        if event.id in items:  # the same event again
-            yield event, items[event.id]
-        elif event.type in TRANSITIONS:
-            items[event.id] = _transition(event, ranks)
-            yield event, items[event.id]
-        elif event.device is None:
-            items[event.id] = Item(Priority.CHANGE, event.id, 1)
-            yield event, items[event.id]
-        else:
+    for event in events:
+        if event.device is not None:
             devices[event.device].append(event)
+        elif event.type in TRANSITIONS:
+            yield event.id, _transition(event, ranks)
+        else:
+            yield event.id, Item(Priority.CHANGE, event.id, 1)
     for device, listed in devices.items():
         for event, number in _numbered(listed, values.get(device, ())):
-            yield event, Item(Priority.CHANGE, "/".join(device), number)
+            yield event.id, Item(Priority.CHANGE, "/".join(device), number)
 
 
-def _numbered(arrivals: Sequence[EventArrival], sent: Sequence[Scalar]) -> Iterator[tuple[EventArrival, int]]:
-    """Yield a device's arrivals with the place of each in what was ``sent``.
+def _numbered(events: Sequence[EventArrival], sent: Sequence[Value]) -> Iterator[tuple[EventArrival, int]]:
+    """Yield a device's events with the place of each in what was ``sent``.
 
     Events of a device have no number: the n-th arrival of a value is the n-th one sent. Arrivals that are marked as
     possible repeats, and exceed what was sent, come last: they repeat any one of that value.
     """
-    places: defaultdict[Scalar, deque[int]] = defaultdict(deque)
+    places: defaultdict[Value | None, deque[int]] = defaultdict(deque)
     for number, value in enumerate(sent, 1):
         places[value].append(number)
-    first = {each.id: each for each in reversed(arrivals)}
-    surplus = Counter(each.value for each in first.values()) - Counter(sent)
-    numbers: dict[str, int] = {}
-    latest: dict[Scalar, int] = {}
+    surplus = Counter(event.value for event in events) - Counter(sent)
+    latest: dict[Value | None, int] = {}
     repeats: list[EventArrival] = []
-    for event in arrivals:
-        if event.id in numbers:
-            yield event, numbers[event.id]
-        elif event.marked and surplus[event.value] > 0:
+    for event in events:
+        if event.marked and surplus[event.value] > 0:
             surplus[event.value] -= 1
-            numbers[event.id] = latest.get(event.value, len(sent) + 1)
             repeats.append(event)
-        else:
-            if places[event.value]:
-                latest[event.value] = places[event.value].popleft()
-            numbers[event.id] = latest.get(event.value, len(sent) + 1)
-            yield event, numbers[event.id]
+            continue
+        if places[event.value]:
+            latest[event.value] = places[event.value].popleft()
+        yield event, latest.get(event.value, len(sent) + 1)
     for event in repeats:
         yield event, latest.get(event.value, len(sent) + 1)
 
@@ -287,12 +273,16 @@ def _judge_histories(
             histories.setdefault(arrival.subject, {}).setdefault(arrival.id, arrival)
     for alert, history in histories.items():
         closings = sum(each.type in CLOSING for each in history.values())
-        judgement.repeat(closings - 1, f"{destination} received more than one closing of {alert}")
+        judgement.violate("duplicates", closings - 1, f"{destination} received more than one closing of {alert}")
         opening = next((each.id for each in history.values() if each.type == OPENED), "")
-        judgement.disorder(
-            sum(id_ < opening for id_ in history), f"{destination}: the opening of {alert} has a later id than others"
+        judgement.violate(
+            "order_violations",
+            sum(id_ < opening for id_ in history),
+            f"{destination}: the opening of {alert} has a later id than others",
         )
     for alert, calls in expected.calls.items():
         received = max((each.count or 0 for each in histories.get(alert, {}).values()), default=0)
-        judgement.lose(calls - received, f"{destination} received {received} calls of {alert}, not {calls}")
-        judgement.repeat(received - calls, f"{destination} received {received} calls of {alert}, not {calls}")
+        judgement.violate("lost", calls - received, f"{destination} received {received} calls of {alert}, not {calls}")
+        judgement.violate(
+            "duplicates", received - calls, f"{destination} received {received} calls of {alert}, not {calls}"
+        )

@@ -3,21 +3,39 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import override
 
+from process_cosmos_gateway.contract.devices import Value
 from process_cosmos_gateway.options import BrokerOptions
 from process_cosmos_testbed.virtual_devices.kinds import OPEN, LeakSensor, TemperatureSensor, Valve
+
+from .evidence import Leak, ValveCommand
+from .observer import Observer
 
 _LIMIT = 60.0
 """Seconds within which a leak must close the valve."""
 
 
+class _ObservedValve(Valve):
+    """A valve whose commands are recorded."""
+
+    observer: Observer
+
+    @override
+    def on_write(self, name: str, value: Value) -> None:
+        self.observer.write(ValveCommand(valve=self.topic, closes=value is False, at=time.monotonic()))
+        super().on_write(name, value)
+
+
+@dataclass(frozen=True, slots=True)
 class Kitchen:
     """What happens in the kitchen; times are measured by one monotonic clock."""
 
-    def __init__(self, sensor: LeakSensor, valve: Valve) -> None:
-        """Use a connected sensor and valve."""
-        self._sensor = sensor
-        self._valve = valve
+    _sensor: LeakSensor
+    _valve: Valve
+    _observer: Observer
 
     async def leak(self) -> float:
         """Make the sensor wet; return the milliseconds from the report to the command that closes the valve."""
@@ -29,6 +47,7 @@ class Kitchen:
 
     async def flood(self) -> None:
         """Make the sensor wet; return when the broker has acknowledged it."""
+        self._observer.write(Leak(sensor=self._sensor.topic))
         await self._sensor.set(True)
 
     async def dry(self) -> None:
@@ -46,15 +65,17 @@ class Kitchen:
 
 
 @asynccontextmanager
-async def connected_kitchen(broker: BrokerOptions) -> AsyncIterator[Kitchen]:
+async def connected_kitchen(broker: BrokerOptions, observer: Observer) -> AsyncIterator[Kitchen]:
     """Connect the devices inside the block: dry, the valve open."""
     async with (
         LeakSensor(broker, "leak-kitchen", "Kitchen floor") as sensor,
-        Valve(broker, "valve-kitchen", "Kitchen valve", probe=sensor) as valve,
+        _ObservedValve(broker, "valve-kitchen", "Kitchen valve", probe=sensor) as valve,
         TemperatureSensor(broker, "temperature-kitchen", "Kitchen", every=1.0) as temperature,
     ):
+        valve.observer = observer
         for device in (sensor, valve, temperature):
+            device.on_acknowledged = partial(observer.take_message, device.topic)
             await device.connected.wait()
-        kitchen = Kitchen(sensor, valve)
+        kitchen = Kitchen(sensor, valve, observer)
         await kitchen.dry()
         yield kitchen

@@ -1,22 +1,18 @@
-"""Observes broker, phones, Home Assistant and destinations, and has it judged, without asking the gateway anything."""
+"""Observes devices, phones, Home Assistant and destinations, and has it judged, without asking the gateway anything."""
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from process_cosmos_testbed.home_assistant.push_service import Push, PushService
-from process_cosmos_testbed.processes import Background, until
+from process_cosmos_testbed.processes import until
 
-from .broker_log import Acknowledged, read_acknowledged
-from .broker_watch import BrokerWatch
-from .evidence import EventArrival, Expected, Notified, Record
-from .home_assistant_watch import HomeAssistantWatch
+from .evidence import DeviceEvent, EventArrival, Expected, Notified, Record
 from .judge import DemoJudgement, judge
 
 ARRIVES_WITHIN = 80.0
@@ -36,7 +32,6 @@ def read_arrival(destination: str, event: Mapping[str, Any], *, fresh: bool) -> 
         id=event["id"],
         type=event["type"],
         subject=event.get("subject", ""),
-        source=event.get("source") or f"/sites/{event['site']}",
         device=(fields["device"], affordance) if is_device else None,
         value=fields.get("value") if is_device else None,
         count=fields.get("count"),
@@ -53,41 +48,18 @@ class Observer:
         self.records: list[Record] = []
         self.expected = Expected()
         self.push_service = PushService(self.take_push)
-        self._file = (folder / "ledger.jsonl").open("wb")
-        self._broker_log = folder / "broker.log"
-        self._broker: BrokerWatch
-        self._home: HomeAssistantWatch | None = None
+        self._file = folder / "ledger.jsonl"
+        self._values: dict[tuple[str, str], Any] = {}
+        self._counts_device_events = False
         self._mark = 0
         self._in_flight: tuple[str, frozenset[str]] = ("", frozenset())
-
-    @asynccontextmanager
-    async def observing(self, broker_port: int) -> AsyncIterator[None]:
-        """Observe broker and phones inside the block."""
-        async with self.push_service.listening():
-            self._broker = BrokerWatch(broker_port, self.write)
-            await self._broker.start()
-            try:
-                yield
-            finally:
-                self._broker.stop()
-                self.close()
-
-    async def watch_home_assistant(self, watch: HomeAssistantWatch, background: Background) -> None:
-        """Observe Home Assistant from now on; return when no change can be missed."""
-        self._home = watch
-        background.add("watch of Home Assistant", watch.run())
-        await watch.watching.wait()
-
-    async def until_watching(self) -> None:
-        """Return when Home Assistant is observed again after its restart."""
-        if self._home is not None:
-            await self._home.watching.wait()
 
     def write(self, record: Record) -> None:
         """Append a record."""
         self.records.append(record)
         line = orjson.dumps({"at": round(time.time(), 4), "what": type(record).__name__, "record": record})
-        self._file.write(line + b"\n")
+        with self._file.open("ab") as file:
+            file.write(line + b"\n")
 
     def take_event(self, destination: str, event: Mapping[str, Any], fresh: bool) -> None:  # noqa: FBT001 - a callback
         """Record an event that arrived at a destination."""
@@ -99,13 +71,18 @@ class Observer:
             key = f"{push.alert}/{push.revision}"
             self.write(Notified(phone=push.phone, alert=push.alert, key=key, at=push.at))
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+    def take_message(self, device: str, path: str, payload: bytes) -> None:
+        """Record an event of a device, or a transition of a boolean, once the broker has acknowledged it."""
+        group, name = path.split("/")
+        value = orjson.loads(payload)
+        is_transition = isinstance(value, bool) and value != self._values.get((device, name))
+        self._values[device, name] = value
+        if self._counts_device_events and (group == "events" or is_transition):
+            self.write(DeviceEvent(device=(device, name), value=value))
 
     def begin(self) -> None:
-        """Count device events from now on: the destinations are configured."""
-        self._broker.begin()
+        """Record device events from now on: the destinations are configured."""
+        self._counts_device_events = True
 
     def mark(self) -> None:
         """Remember this moment for the methods that look at what came later."""
@@ -144,15 +121,7 @@ class Observer:
 
     async def judge(self) -> DemoJudgement:
         """Judge everything observed so far against ``expected``."""
-        records = list(self.records)
-        source = next((record.source for record in records if isinstance(record, EventArrival)), "")
-        site = source.removeprefix("/sites/")
-        records += self._broker.events(await asyncio.to_thread(self._acknowledged, site))
-        return await asyncio.to_thread(judge, records, self.expected)
-
-    def _acknowledged(self, site: str) -> Acknowledged:
-        with self._broker_log.open(errors="replace") as lines:
-            return read_acknowledged(site, lines)
+        return await asyncio.to_thread(judge, tuple(self.records), self.expected)
 
     def _arrived(self, destination: str) -> set[str]:
         since = self.records[self._mark :]

@@ -22,14 +22,14 @@ def _lines(result: Result) -> Iterator[str]:
     yield "What really happened (counted by the observer, independently of what the gateway reports)"
     judgement = result.judgement
     for number, sentence in (
-        (judgement.get("leaks"), "leaks: a sensor turned wet"),
-        (judgement.get("closings"), "commands that closed a valve"),
-        (judgement.get("closed_again"), "of them a second one of the same moment, which changed nothing"),
-        (judgement.get("alerts"), "alerts opened, one a leak and the questions to people"),
-        (judgement.get("notifications"), "notifications on the two phones"),
-        (judgement.get("answers_run"), "effects of answers given by phone or at the cloud endpoint"),
-        (judgement.get("device_events"), "messages of devices that the gateway acknowledged"),
-        (judgement.get("marked_repeats"), "of them accepted again after the kill, marked as possible repeats"),
+        (judgement.leaks, "leaks: a sensor turned wet"),
+        (judgement.closings, "commands that closed a valve"),
+        (judgement.closed_again, "of them a second one of the same moment, which changed nothing"),
+        (judgement.alerts, "alerts opened, one a leak and the questions to people"),
+        (judgement.notifications, "notifications on the two phones"),
+        (judgement.answers_run, "effects of answers given by phone or at the cloud endpoint"),
+        (judgement.device_events, "messages of devices that the broker acknowledged"),
+        (judgement.marked_repeats, "of them accepted again after the kill, marked as possible repeats"),
     ):
         yield f"  {number!s:>7}  {sentence}"
     yield ""
@@ -44,9 +44,8 @@ def _lines(result: Result) -> Iterator[str]:
     yield f"  {'Promise or fault':<56} {'wanted':>8} {'seen':>8}"
     for check in result.checks():
         yield f"  {check.name:<56} {check.wanted:>8} {check.seen:>8}  {'ok' if check.held else 'NOT HELD'}"
-    complaints = [*result.surprises, *judgement.get("complaints", ())]
-    for complaint in complaints[:MOST_COMPLAINTS]:
+    for complaint in result.complaints[:MOST_COMPLAINTS]:
         yield f"  ! {complaint}"
-    if len(complaints) > MOST_COMPLAINTS:
-        yield f"  ! … and {len(complaints) - MOST_COMPLAINTS} more"
+    if len(result.complaints) > MOST_COMPLAINTS:
+        yield f"  ! … and {len(result.complaints) - MOST_COMPLAINTS} more"
     yield ""

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from .judge import DemoJudgement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,24 +38,31 @@ class Phase:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(NamedTuple):
     """A promise that must hold, or a fault that must have taken effect."""
 
     name: str
     wanted: str
-    seen: str
+    seen: int
     held: bool
+
+
+def _none(name: str, seen: int) -> Check:
+    return Check(name, "0", seen, seen == 0)
+
+
+def _at_least(name: str, least: int, seen: int) -> Check:
+    return Check(name, f"≥ {least}", seen, seen >= least)
 
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """All figures of a run. ``judgement``: a ``DemoJudgement`` as JSON."""
+    """All figures of a run. Until it is judged its violations are -1, which is no pass."""
 
     home_assistant: str
     setup_seconds: float
     leaks: int = 0
-    judgement: dict[str, Any] = field(default_factory=dict)
+    judgement: DemoJudgement = field(default_factory=lambda: DemoJudgement(lost=-1, duplicates=-1, order_violations=-1))
     edge: list[float] = field(default_factory=list)
     edge_offline: list[float] = field(default_factory=list)
     queued_peak: int = 0
@@ -64,35 +73,25 @@ class Result:
 
     def checks(self) -> tuple[Check, ...]:
         """Return every promise and fault, with the wanted and the observed figure."""
-        figure = self.judgement.get
-
-        def none_of(name: str, sentence: str) -> Check:
-            seen = figure(name, -1)
-            return Check(name=sentence, wanted="0", seen=str(seen), held=seen == 0)
-
-        def at_least(name: str, least: int, seen: int) -> Check:
-            return Check(name=name, wanted=f"≥ {least}", seen=str(seen), held=seen >= least)
-
+        judged = self.judgement
+        all_arrived = 0 < judged.accepted == judged.arrived
         return (
-            none_of("lost", "lost on the way"),
-            none_of("duplicates", "took effect twice"),
-            none_of("order_violations", "out of order"),
+            _none("lost on the way", judged.lost),
+            _none("took effect twice", judged.duplicates),
+            _none("out of order", judged.order_violations),
             Check(
-                name="accepted things that arrived at both destinations",
-                wanted=str(figure("accepted", 0)),
-                seen=str(figure("arrived", 0)),
-                held=0 < figure("accepted", 0) == figure("arrived", 0),
+                "accepted things that arrived at both destinations", str(judged.accepted), judged.arrived, all_arrived
             ),
-            at_least("fault: events waiting while the cloud was cut off", self.leaks, self.queued_peak),
-            at_least("fault: events in flight when the gateway was killed", 1, self.in_flight_at_kill),
-            at_least("fault: repeats that receivers dropped", 1, figure("repeats_absorbed", 0)),
-            Check(
-                name="the scenario went as written",
-                wanted="yes",
-                seen="yes" if not self.surprises else f"{len(self.surprises)} surprises",
-                held=not self.surprises,
-            ),
+            _at_least("fault: events waiting while the cloud was cut off", self.leaks, self.queued_peak),
+            _at_least("fault: events in flight when the gateway was killed", 1, self.in_flight_at_kill),
+            _at_least("fault: repeats that receivers dropped", 1, judged.repeats_absorbed),
+            _none("surprises: steps that did not go as written", len(self.surprises)),
         )
+
+    @property
+    def complaints(self) -> Sequence[str]:
+        """What went otherwise than written, and every violation of a promise."""
+        return [*self.surprises, *self.judgement.complaints]
 
     @property
     def ok(self) -> bool:
@@ -101,19 +100,10 @@ class Result:
 
     def document(self) -> dict[str, Any]:
         """Return the JSON of `--json`."""
-        figures = (
-            "accepted",
-            "arrived",
-            "lost",
-            "duplicates",
-            "repeats_absorbed",
-            "marked_repeats",
-            "order_violations",
-        )
         return {
             "ok": self.ok,
             "home_assistant": self.home_assistant,
-            **{name: self.judgement.get(name) for name in figures},
+            **asdict(self.judgement),
             "edge_latency_ms": Latency.of(self.edge),
             "edge_latency_offline_ms": Latency.of(self.edge_offline),
             "queued_peak": self.queued_peak,
@@ -121,5 +111,5 @@ class Result:
             "drain_seconds": self.drain_seconds,
             "setup_seconds": self.setup_seconds,
             "phases": self.phases,
-            "complaints": [*self.surprises, *self.judgement.get("complaints", ())],
+            "complaints": self.complaints,
         }

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any
 
 from process_cosmos_testbed.home_assistant.client import HomeAssistantUnreachableError
@@ -34,14 +33,14 @@ QUIET = 3.0
 class LeakDemo:
     """Runs the phases on a site and records their figures in ``result``."""
 
-    def __init__(self, site: DemoSite, result: Result, progress: Progress, leaks: int) -> None:
-        """Run ``leaks`` leaks in each phase."""
+    def __init__(self, site: DemoSite, result: Result, progress: Progress) -> None:
+        """Run as many leaks in each phase as ``result`` names."""
         self._site = site
         self._observer = site.observer
         self._fixtures = DemoFixtures(site)
         self._result = result
         self._progress = progress
-        self._leaks = leaks
+        self._leaks = result.leaks
 
     async def run(self) -> None:
         """Run everything; raise if a process or a step fails."""
@@ -180,7 +179,7 @@ class LeakDemo:
         await self._until_arrived()
         await asyncio.sleep(QUIET)
         self._result.in_flight_at_kill = self._observer.proven_in_flight()
-        self._result.judgement = asdict(await self._observer.judge())
+        self._result.judgement = await self._observer.judge()
         return {"answers": "3 from the cloud", "drained": f"{self._result.drain_seconds} s"}
 
     async def _waiting(self) -> int:

@@ -1,7 +1,5 @@
 """The site's set-up as its owner does it: the integration's own flows, two phones, automations from the blueprint."""
 
-from dataclasses import dataclass
-
 from process_cosmos_testbed.home_assistant.client import HomeAssistantClient
 from process_cosmos_testbed.home_assistant.flows import DOMAIN, OPTIONS, Flow
 from process_cosmos_testbed.home_assistant.onboarding import Phone, register_phone
@@ -12,14 +10,6 @@ from .site import DemoSite
 BLUEPRINT = "process_cosmos/leak_guard.yaml"
 KINDS = ["alert", "device"]
 PHONES = ("ann", "ben")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entities:
-    """The kitchen's entities, which come from the gateway."""
-
-    sensor: str
-    valve: str
 
 
 async def add_integration(home: HomeAssistantClient, site: DemoSite, phones: list[Phone]) -> str:
@@ -48,10 +38,10 @@ async def add_phones(home: HomeAssistantClient, site: DemoSite) -> list[Phone]:
     return [await register_phone(home, name, site.observer.push_service.url(name)) for name in PHONES]
 
 
-async def find_entities(home: HomeAssistantClient) -> Entities:
-    """Wait until the kitchen's sensor and valve are usable, and return them."""
+async def find_entities(home: HomeAssistantClient) -> tuple[str, str]:
+    """Wait until the kitchen's sensor and valve, which come from the gateway, are usable, and return them."""
 
-    async def find() -> Entities | None:
+    async def find() -> tuple[str, str] | None:
         entities = await home.command("config/entity_registry/list")
         ours = [entity["entity_id"] for entity in entities if entity["platform"] == DOMAIN]
         states = {state["entity_id"]: state for state in await home.get("/api/states")}
@@ -61,7 +51,7 @@ async def find_entities(home: HomeAssistantClient) -> Entities:
         valves = [each for each in ours if each.startswith("valve.")]
         usable = {each for each in (*sensors, *valves) if states[each]["state"] in ("off", "open")}
         if sensors and valves and usable >= {sensors[0], valves[0]}:
-            return Entities(sensor=sensors[0], valve=valves[0])
+            return sensors[0], valves[0]
         return None
 
     return await until(find, "usable sensor and valve of the kitchen in Home Assistant", 30, every=0.05)
