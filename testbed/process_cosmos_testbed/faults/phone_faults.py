@@ -67,7 +67,7 @@ class PhoneFaults:
         await self._notified(RENEWED, "renewed")
         await self._notified(TABLET, TABLET)
         await asyncio.sleep(FAILS_FOR)
-        early = [phone for phone in FAILING if self._service(phone).alerts_of(phone)]
+        early = [phone for phone in FAILING if self._service(phone).notifications_of(phone)]
         self._must(not early, "nobody is notified while the push service fails")
         tries = [self._working.refused[phone] for phone in REFUSING]
         self._must(min(tries) > 1, f"every phone is tried again each minute, not {tries} times")
@@ -134,7 +134,7 @@ class PhoneFaults:
     async def _notified(self, phone: str, address: str) -> float:
         """Wait until ``phone`` is notified; return when that was. More than one notification is an error."""
         service = self._service(phone)
-        found = await until(lambda: service.alerts_of(address), f"notification at {phone}", NOTIFIED_WITHIN + 2)
+        found = await until(lambda: service.notifications_of(address), f"notification at {phone}", NOTIFIED_WITHIN + 2)
         self._must(len(found) == 1, f"{phone} is notified once")
         return found[0].at
 

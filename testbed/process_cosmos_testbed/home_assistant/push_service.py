@@ -16,6 +16,9 @@ from process_cosmos_testbed.processes import LOCAL, until
 MOST_BYTES = 4096
 """The largest payload a push service accepts."""
 
+CLEAR = "clear_notification"
+"""The message that removes an earlier notification from a phone."""
+
 _REVISION = 2
 _FIELDS = 6
 
@@ -68,9 +71,9 @@ class PushService:
             self.port = self.port or found
             yield
 
-    def alerts_of(self, phone: str) -> list[Push]:
-        """Return the notifications of alerts that ``phone`` has received."""
-        return [push for push in self.received if push.phone == phone and push.buttons]
+    def notifications_of(self, phone: str) -> list[Push]:
+        """Return the notifications that ``phone`` has received, with buttons or without, but none that clears one."""
+        return [push for push in self.received if push.phone == phone and push.message != CLEAR]
 
     async def until_notified(self, words: str) -> Push:
         """Return the first notification with buttons whose message contains ``words``."""

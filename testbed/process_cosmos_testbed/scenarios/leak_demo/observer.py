@@ -117,7 +117,8 @@ class Observer:
 
     def button(self, alert: str, phone: str, title: str) -> str:
         """Return the action id of the button ``title`` that ``phone`` shows for ``alert``."""
-        return next(push.buttons[title] for push in reversed(self.push_service.alerts_of(phone)) if push.alert == alert)
+        shown = reversed(self.push_service.notifications_of(phone))
+        return next(push.buttons[title] for push in shown if push.alert == alert and push.buttons)
 
     async def judge(self) -> DemoJudgement:
         """Judge everything observed so far against ``expected``."""
