@@ -264,7 +264,7 @@ async def test_an_inbox_that_is_never_empty_is_polled_at_the_pace(
     async def enrol_fn(_line: object, _site: object) -> Any:  # noqa: ANN401
         return credentials
 
-    monkeypatch.setattr(site.destinations, "_enrol_fn", enrol_fn)
+    monkeypatch.setattr(site.destinations, "enrol_fn", enrol_fn)
     async with receiver(behave, Authority(tmp_path / "ca").server_context(["127.0.0.1"])) as server:
         await site.set_cloud(str(OneTimeLine(url=server.url, secret="s" * 20, sha256="0" * 64)))
         await until(lambda: len(server.calls) >= 13)

@@ -78,7 +78,7 @@ async def test_a_lost_session_is_a_gap_also_if_the_disk_fails_when_the_next_begi
         broker.forget()
         full = FullDisk()
         with monkeypatch.context() as disk:
-            disk.setattr(gateway.devices._session, "_store", full)
+            disk.setattr(gateway.devices._session, "store", full)
             await broker.start()
             await until(lambda: full.tried)
         await until(lambda: gateway.devices.broker_connected)
