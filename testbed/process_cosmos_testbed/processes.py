@@ -296,8 +296,10 @@ async def run_in_process[T](work: Callable[[], T], limit: float) -> T:
         async with asyncio.timeout(limit):
             running = asyncio.get_running_loop().run_in_executor(pool, work)
             [result] = await asyncio.gather(running, return_exceptions=True)
-    finally:
+    except BaseException:
         pool.kill_workers()
+        raise
+    await asyncio.to_thread(pool.shutdown)  # the process ends by itself, and so saves what a test measures of it
     if isinstance(result, BaseException):
         raise ProcessFailedError(f"the process of {work} failed: {result!r}") from result
     return result
