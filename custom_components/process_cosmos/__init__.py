@@ -41,6 +41,7 @@ async def async_setup_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> No
     register_site(hass, entry)
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     if coordinator:
+        entry.async_on_unload(coordinator.references.async_start())
         coordinator.connection.async_start()
 
     async def update_workflow_issues(_: object) -> None:

@@ -36,6 +36,7 @@ from .gateway.registry import register_device, remove_device
 from .issues.destination_issues import DestinationIssues
 from .issues.polarity import PolarityIssue
 from .issues.status_issues import show_status
+from .reactions.references import References
 
 _MAX_QUEUED = 1000
 """Messages about alerts that may wait for the record log; a full queue slows down reading from the gateway."""
@@ -73,6 +74,7 @@ class CosmosCoordinator:
         self.entry = entry
         self.devices = DeviceStates()
         self.status: SiteStatus | None = None
+        self.references = References(hass)
         self.connection = GatewayConnection(
             hass, entry, access, alerts.run, process_fn=self._process_session, on_unavailable=self._call_all_listeners
         )

@@ -9,11 +9,12 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers.entity import Entity, EntityDescription
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
-from .contract.devices import Device, Property, Value, WriteProperty
+from .contract.devices import Device, Property, PropertyKind, Value, WriteProperty
 from .coordinator import DEVICES, STATUS, CosmosCoordinator
 from .data import CosmosConfigEntry
 from .gateway.devices import DeviceState, DeviceUpdate
 from .gateway.registry import make_device_info, make_site_device_info, unique_id
+from .reactions.coalescing import CoalescedWrites
 
 
 class SiteEntity(Entity):
@@ -97,6 +98,7 @@ class PropertyEntity(DeviceEntity):
         """Create the entity of ``item``, which must fit."""
         super().__init__(coordinator, device, item.title, item.name)
         self.property_name = item.name
+        self._writes = CoalescedWrites(coordinator.hass, self.async_write_ha_state, self._is_at_once)
         self.describe(item)
 
     @staticmethod
@@ -127,13 +129,24 @@ class PropertyEntity(DeviceEntity):
     @override
     def async_handle_update(self, update: DeviceUpdate | None) -> None:
         """Write the state after changes of this property or the whole device; apply a changed description."""
-        is_described_anew = update is None or (update.event is None and update.property is None)
-        # An entity whose property does not fit any more keeps its attributes, until the property fits again.
-        if is_described_anew and self.item and self.fits(self.item):
-            self.describe(self.item)
+        if update is None or (update.event is None and update.property is None):
+            # An entity whose property does not fit any more keeps its attributes, until the property fits again.
+            if self.item and self.fits(self.item):
+                self.describe(self.item)
+            self._writes.write()
         # No other change writes a state: state writes are what makes Home Assistant slow under load.
-        if update is None or (update.event is None and update.property in (None, self.property_name)):
-            self.async_write_ha_state()
+        elif update.event is None and update.property == self.property_name:
+            self._writes.value_changed()
+
+    @override
+    async def async_will_remove_from_hass(self) -> None:
+        """Drop a write that waits: the entity shows the newest value when it is added again."""
+        self._writes.stop()
+
+    def _is_at_once(self) -> bool:
+        """Return whether a change is written at once: only numbers that nothing refers to may wait."""
+        item = self.item
+        return item is None or item.kind is not PropertyKind.NUMBER or self.entity_id in self.coordinator.references
 
     async def async_write(self, value: Value) -> None:
         """Write ``value`` to the property; raise a coded ``HomeAssistantError`` on refusal or lost connection."""

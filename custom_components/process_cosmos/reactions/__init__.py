@@ -1,0 +1,1 @@
+"""What keeps reactions of automations fast: fewer state writes, and measured times."""
