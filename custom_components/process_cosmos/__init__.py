@@ -19,6 +19,7 @@ from .gateway import missed_changes
 from .gateway.registry import device_identifier, register_site
 from .issues.call_mistakes import CALL_PROBLEMS
 from .issues.site_issues import clear_all_issues, issues_with_prefix
+from .reactions import garbage_collection
 from .workflows import workflow_update, workflows
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
@@ -27,6 +28,7 @@ CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:  # noqa: ARG001 - Home Assistant's signature
     """Register the actions, which raise a helpful error while no entry is loaded."""
     async_setup_services(hass)
+    garbage_collection.async_measure(hass)
     return True
 
 
@@ -43,6 +45,8 @@ async def async_setup_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> No
     if coordinator:
         entry.async_on_unload(coordinator.references.async_start())
         coordinator.connection.async_start()
+
+    entry.async_on_unload(garbage_collection.async_apply_option(hass))
 
     async def update_workflow_issues(_: object) -> None:
         await workflow_update.async_update_issues(hass)

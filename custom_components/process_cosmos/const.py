@@ -43,6 +43,12 @@ CONF_PERSISTENT: Final = "persistent_notification"
 
 CONF_DESTINATIONS: Final = "destinations"
 
+CONF_AT_ONCE: Final = "at_once"
+"""Ids in the entity registry of numbers whose changes are always shown at once; absent in older entries."""
+
+CONF_STEADY: Final = "steady"
+"""Whether full garbage collections are made shorter; absent in older entries."""
+
 AVAILABLE_FOR: Final = 10.0
 """Seconds that entities stay available after the connection was lost: a gateway restarts in 2 s."""
 

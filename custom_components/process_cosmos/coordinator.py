@@ -13,6 +13,7 @@ from homeassistant.util import dt as dt_util
 
 from .alerts.engine import Alerts
 from .alerts.safe_duration import duration
+from .const import CONF_AT_ONCE
 from .contract.alerts import Notified, Propose
 from .contract.destinations import Status
 from .contract.devices import (
@@ -36,6 +37,7 @@ from .gateway.registry import register_device, remove_device
 from .issues.destination_issues import DestinationIssues
 from .issues.polarity import PolarityIssue
 from .issues.status_issues import show_status
+from .reactions.coalescing import HeldWrites
 from .reactions.references import References
 
 _MAX_QUEUED = 1000
@@ -74,7 +76,10 @@ class CosmosCoordinator:
         self.entry = entry
         self.devices = DeviceStates()
         self.status: SiteStatus | None = None
-        self.references = References(hass)
+        self.at_once: frozenset[str] = frozenset(entry.options.get(CONF_AT_ONCE, ()))
+        """Ids in the entity registry of numbers whose changes are always shown at once."""
+        self.held_writes = HeldWrites()
+        self.references = References(hass, self.held_writes.release)
         self.connection = GatewayConnection(
             hass, entry, access, alerts.run, process_fn=self._process_session, on_unavailable=self._call_all_listeners
         )

@@ -98,7 +98,9 @@ class PropertyEntity(DeviceEntity):
         """Create the entity of ``item``, which must fit."""
         super().__init__(coordinator, device, item.title, item.name)
         self.property_name = item.name
-        self._writes = CoalescedWrites(coordinator.hass, self.async_write_ha_state, self._is_at_once)
+        self._writes = CoalescedWrites(
+            coordinator.hass, coordinator.held_writes, self.async_write_ha_state, self._is_at_once
+        )
         self.describe(item)
 
     @staticmethod
@@ -144,9 +146,13 @@ class PropertyEntity(DeviceEntity):
         self._writes.stop()
 
     def _is_at_once(self) -> bool:
-        """Return whether a change is written at once: only numbers that nothing refers to may wait."""
-        item = self.item
-        return item is None or item.kind is not PropertyKind.NUMBER or self.entity_id in self.coordinator.references
+        """Return whether a change is shown at once: a number may wait if nothing refers to it and nobody chose it."""
+        return (
+            self.item is None
+            or self.item.kind is not PropertyKind.NUMBER
+            or self.entity_id in self.coordinator.references
+            or (self.registry_entry is not None and self.registry_entry.id in self.coordinator.at_once)
+        )
 
     async def async_write(self, value: Value) -> None:
         """Write ``value`` to the property; raise a coded ``HomeAssistantError`` on refusal or lost connection."""

@@ -22,7 +22,14 @@ from homeassistant.helpers.selector import (
 )
 from yarl import URL
 
-from custom_components.process_cosmos.const import CONF_NOTIFY_ENTITIES, CONF_PERSISTENT, CONF_PHONES
+from custom_components.process_cosmos.const import (
+    CONF_AT_ONCE,
+    CONF_NOTIFY_ENTITIES,
+    CONF_PERSISTENT,
+    CONF_PHONES,
+    CONF_STEADY,
+    DOMAIN,
+)
 from custom_components.process_cosmos.contract.destinations import (
     ChangeDestination,
     DestinationKind,
@@ -96,6 +103,15 @@ REACHED_BY: Final = (CONF_URL, CONF_HEADER, CONF_HEADER_VALUE, CONF_NO_HEADER)
 """Fields that change how a destination is reached, so that it has to be tested again."""
 
 TEST_NOTIFICATION = vol.Schema({vol.Required(CONF_CRITICAL, default=False): BooleanSelector()})
+
+REACTIONS = vol.Schema(
+    {
+        vol.Optional(CONF_AT_ONCE, default=[]): EntitySelector(
+            EntitySelectorConfig(multiple=True, filter={"integration": DOMAIN, "domain": ["sensor", "number"]})
+        ),
+        vol.Required(CONF_STEADY, default=False): BooleanSelector(),
+    }
+)
 
 FINISH = vol.Schema(
     {

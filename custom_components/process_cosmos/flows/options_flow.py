@@ -6,11 +6,12 @@ from typing import Any, override
 from homeassistant.config_entries import ConfigEntryState, ConfigFlowResult, OptionsFlowWithReload
 from homeassistant.core import callback
 from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers import entity_registry as er
 
 from custom_components.process_cosmos.alerts.recipient_selection import current_selection, phone_notify_entities
 from custom_components.process_cosmos.alerts.recipients import as_options
 from custom_components.process_cosmos.alerts.test_notification import async_test_notification, results_shown
-from custom_components.process_cosmos.const import CONF_DESTINATIONS, DOMAIN
+from custom_components.process_cosmos.const import CONF_AT_ONCE, CONF_DESTINATIONS, CONF_STEADY, DOMAIN
 from custom_components.process_cosmos.contract.alerts import Severity
 from custom_components.process_cosmos.contract.destinations import DestinationKind, Link, RemoveDestination, Waiting
 from custom_components.process_cosmos.contract.errors import Code
@@ -18,9 +19,12 @@ from custom_components.process_cosmos.contract.messages import Request
 from custom_components.process_cosmos.data import CosmosConfigEntry, CosmosRuntime
 from custom_components.process_cosmos.gateway.client import GATEWAY_AWAY, GatewayAwayError, Reply, RequestRefusedError
 from custom_components.process_cosmos.gateway.destination_texts import label_of, state_name, state_with_reason
+from custom_components.process_cosmos.reactions.garbage_collection import FULL_COLLECTIONS
 
 from . import forms
 from .destinations import AddDestinationSteps, test_placeholders
+
+_REACTIONS = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/reactions.md"
 
 
 class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
@@ -39,7 +43,7 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         if self._destination_names:
             menu.append("destinations")
         if self._runtime.coordinator:
-            menu += DestinationKind
+            menu += [*DestinationKind, "reactions"]
         return self.async_show_menu(step_id="init", menu_options=[*menu, "test_notification"])
 
     async def async_step_who(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -116,6 +120,30 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
                 )
         return self.async_show_form(
             step_id="remove", errors=errors, description_placeholders=self._placeholders, last_step=True
+        )
+
+    async def async_step_reactions(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Ask which numbers are always shown at once, and whether garbage collections should be short."""
+        registry = er.async_get(self.hass)
+        if user_input is not None:
+            chosen = (registry.async_get(entity) for entity in user_input[CONF_AT_ONCE])
+            return self._save_options(
+                {CONF_AT_ONCE: [one.id for one in chosen if one], CONF_STEADY: user_input[CONF_STEADY]}
+            )
+        found = (registry.async_get(one) for one in self.config_entry.options.get(CONF_AT_ONCE, ()))
+        suggested = {
+            CONF_AT_ONCE: [one.entity_id for one in found if one],
+            CONF_STEADY: self.config_entry.options.get(CONF_STEADY, False),
+        }
+        collections = self.hass.data[FULL_COLLECTIONS]
+        return self.async_show_form(
+            step_id="reactions",
+            data_schema=self.add_suggested_values_to_schema(forms.REACTIONS, suggested),
+            description_placeholders={
+                "without": _seconds(collections.without_freeze),
+                "with": _seconds(collections.with_freeze),
+                "reactions_url": _REACTIONS,
+            },
         )
 
     async def async_step_test_notification(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -256,3 +284,7 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
             "state": state_with_reason(self.hass, link) if link else "-",
             "waiting": str(waiting.urgent + waiting.change + waiting.reading),
         }
+
+
+def _seconds(measured: float | None) -> str:
+    return "?" if measured is None else f"{measured:.2f} s"

@@ -1,7 +1,7 @@
 """The entities that automations, scripts and helpers refer to; the changes of these are never held back."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from homeassistant.components.automation import DOMAIN as AUTOMATION
@@ -28,8 +28,8 @@ from homeassistant.helpers.target import TargetSelection, async_extract_referenc
 
 from custom_components.process_cosmos.const import LOGGER
 
-RENEW_SECONDS = 2.0
-"""Least time between two renewals: an automation may be reloaded, or a device described anew, many times a second."""
+RENEW_SECONDS = 0.5
+"""Time from a change to the renewal; changes meanwhile share it, because hundreds of devices may be added at once."""
 
 _ENTITY_ID = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+")
 _REGISTRY_EVENTS = (EVENT_ENTITY_REGISTRY_UPDATED, EVENT_DEVICE_REGISTRY_UPDATED, EVENT_AREA_REGISTRY_UPDATED)
@@ -43,11 +43,12 @@ class References:
     automations and scripts, and renewed when one of them or a registry changes.
     """
 
-    def __init__(self, hass: HomeAssistant) -> None:
-        """Create an empty list; ``async_start`` fills it."""
+    def __init__(self, hass: HomeAssistant, on_renewed: Callable[[], None]) -> None:
+        """Create an empty list; ``async_start`` fills it. ``on_renewed`` is called after each renewal."""
         self._hass = hass
+        self._on_renewed = on_renewed
         self._read: frozenset[str] = frozenset()
-        self._renewal = Debouncer(hass, LOGGER, cooldown=RENEW_SECONDS, immediate=True, function=self._renew)
+        self._renewal = Debouncer(hass, LOGGER, cooldown=RENEW_SECONDS, immediate=False, function=self._renew)
 
     def __contains__(self, entity_id: str) -> bool:
         """Return whether something waits for changes of ``entity_id`` or reads its state."""
@@ -101,6 +102,7 @@ class References:
         selection = TargetSelection({key: list(ids) for key, ids in targets.items()})
         found = async_extract_referenced_entity_ids(self._hass, selection, primary_entities_only=False)
         self._read = frozenset(read | found.referenced | found.indirectly_referenced)
+        self._on_renewed()
 
 
 def _entity_ids(config: object) -> Iterator[str]:
