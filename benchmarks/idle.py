@@ -1,7 +1,6 @@
 """``idle``: what a connected gateway with nothing to do takes."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from .bare import GATEWAY, bare_mb
 from .bench import Bench, Benchmark
 from .figures import Outcome, at_most
 from .load import copied
-from .stand import Stand, broker_options, enrolled, resident_mb, standing
+from .stand import Stand, broker_options, cpu_seconds, enrolled, resident_mb, standing
 
 _LIMITS = {"rss_mb": 54.0, "cpu_percent": 0.5, "wakeups_per_s": 4.0}
 _SETTLING_SECONDS, _SECONDS = 15, 60
@@ -29,12 +28,12 @@ async def run(bench: Bench) -> Outcome:
     async with running_broker(folder) as broker, standing(folder, broker_options(broker)) as stand, _home(stand):
         await asyncio.sleep(bench.size(_SETTLING_SECONDS, 1))
         seconds, pid = bench.size(_SECONDS, 3), stand.gateway.pid
-        cpu_before, wakeups_before = _cpu_seconds(pid), _wakeups(pid)
+        cpu_before, wakeups_before = cpu_seconds(pid), _wakeups(pid)
         await asyncio.sleep(seconds)
         wakeups = sum(count - wakeups_before.get(thread, 0) for thread, count in _wakeups(pid).items())
         figures = {
             "rss_mb": resident_mb(stand.gateway),
-            "cpu_percent": 100 * (_cpu_seconds(pid) - cpu_before) / seconds,
+            "cpu_percent": 100 * (cpu_seconds(pid) - cpu_before) / seconds,
             "wakeups_per_s": wakeups / seconds,
         }
     return Outcome(figures=figures, limits=_LIMITS, peers={"bare": {"rss_mb": await bare_mb(bench, GATEWAY)}})
@@ -54,12 +53,6 @@ async def _home(stand: Stand) -> AsyncIterator[None]:
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
-
-
-def _cpu_seconds(pid: int) -> float:
-    """Return the processor time a process has used."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _wakeups(pid: int) -> Mapping[str, int]:

@@ -1,6 +1,7 @@
 """A gateway process, with a cloud endpoint process it is enrolled at, over data that was made before."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -65,6 +66,12 @@ def broker_options(broker: Broker) -> str:
 def resident_mb(process: ManagedProcess, *, most: bool = False) -> float:
     """Return a process's resident memory (MB), or the most it ever was."""
     return process.megabytes("VmHWM" if most else "VmRSS") * 1e6 / (1 << 20)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time a process has used."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def enrolled(bench: Bench, waiting: int) -> Path:

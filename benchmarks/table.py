@@ -1,12 +1,13 @@
 """All benchmarks, in the order they run."""
 
-from . import accept, accept_ws, alarm, disk, drain, drain_1m, growth, idle, start_1m
+from . import accept, accept_ws, alarm, disk, drain, drain_1m, edge, growth, idle, start_1m
 from .bench import Benchmark
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     accept.BENCHMARK,
     accept_ws.BENCHMARK,
     alarm.BENCHMARK,
+    edge.BENCHMARK,
     drain.BENCHMARK,
     drain_1m.BENCHMARK,
     start_1m.BENCHMARK,

@@ -28,11 +28,12 @@ class Flow:
         """Open the flow; with ``entry_id`` it reconfigures that entry."""
         self._step = await self._home.post(self._path, {"handler": handler, **context})
 
-    async def choose(self, option: str) -> None:
-        """Choose from the menu that is shown."""
+    async def choose(self, option: str) -> dict[str, Any]:
+        """Choose from the menu that is shown; return the next step."""
         if self._step["type"] != "menu" or option not in self._step["menu_options"]:
             raise FlowError(f"no menu with {option}: {self._step}")
         await self._continue(next_step_id=option)
+        return self._step
 
     async def fill(self, step: str, **answers: Any) -> dict[str, Any]:  # noqa: ANN401 - a form's JSON
         """Submit the form that is shown, which must be ``step``; return the next step."""
