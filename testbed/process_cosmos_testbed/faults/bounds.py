@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_testbed.processes import ManagedProcess, until
 
-from .site import FaultError, Site
+from .site import Site
 
 URGENT_SECONDS = 0.2
 MOST_MEGABYTES = 150
@@ -49,13 +49,12 @@ class Bounds:
 
     site: Site
     patience: float
-    over: list[str] = field(default_factory=list)
 
     def check(self, name: str, figure: float, most: float) -> None:
         """Record a figure, and whether it exceeds its bound."""
         self.site.figures[name] = round(figure, 2)
         if figure > most:
-            self.over.append(f"{name}: {figure:.2f}, {most:g} at most")
+            self.site.exceeded.append(f"{name}: {figure:.2f}, {most:g} at most")
 
     def check_waits(self, name: str, seconds: Sequence[float], most: float) -> None:
         """Record the 99th percentile of waits in milliseconds; ``most``: seconds. Without a wait the fault fails."""
@@ -87,8 +86,3 @@ class Bounds:
             await until(lambda: all(each.acknowledged_at for each in attempts), "acknowledgements", _WAIT_SECONDS)
         now = time.monotonic()
         self.check_waits(f"urgent {name}", [each.waited(now) for each in attempts], URGENT_SECONDS)
-
-    def judge(self) -> None:
-        """Raise ``FaultError`` if a figure exceeded its bound."""
-        if self.over:
-            raise FaultError("; ".join(self.over))

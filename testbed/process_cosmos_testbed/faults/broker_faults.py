@@ -45,7 +45,6 @@ async def other_brokers(site: Site, scale: Scale) -> None:
                 await asyncio.sleep(scale.of(0.5, 10.0))
         await site.settle()
         await broker.deny()
-    bounds.judge()
 
 
 @asynccontextmanager

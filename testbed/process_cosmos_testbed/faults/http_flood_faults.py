@@ -68,7 +68,6 @@ async def floods(site: Site, scale: Scale) -> None:
         await site.cloud.start()
         certificates = [await _certificate(site) for _ in range(_HARMFUL_SITES)]
         await _beside_neighbour(bounds, BATCHES, seconds, certificates)
-    bounds.judge()
 
 
 async def _beside_neighbour(
@@ -102,7 +101,7 @@ async def _flood(
     proof = PROOF.get(kind, "opened")
     site.prove(f"{name}: {proof}", strikes.pop(proof, 0))
     if strange := strikes.keys() - {"opened"}:
-        bounds.over.append(f"{name}: replies {', '.join(sorted(strange))}")
+        bounds.site.exceeded.append(f"{name}: replies {', '.join(sorted(strange))}")
     bounds.check_waits(f"new connection {name}", new_connections.until_now(), NEW_CONNECTION_SECONDS)
 
 

@@ -34,7 +34,6 @@ async def floods(site: Site, scale: Scale) -> None:
         await _flood(site, "withdrawn", many)
         await _large(bounds, scale.of(1, 10), scale.of(20, 200))
         await _retained(bounds, scale.of(200, 1000), seconds)
-    bounds.judge()
 
 
 async def _flood(site: Site, kind: str, amount: float) -> None:

@@ -29,31 +29,38 @@ class Outcome:
     judgement: Judgement = field(default_factory=lambda: Judgement(rows=(), missing={}))
     proof: Mapping[str, int] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
+    exceeded: Sequence[str] = ()
     seconds: float = 0.0
     error: str | None = None
 
     @property
     def held(self) -> bool:
-        """Whether the fault took effect and every promise held."""
-        return self.error is None and self.judgement.held
+        """Whether the fault took effect, every promise held and no figure exceeded its bound."""
+        return self.error is None and not self.exceeded and self.judgement.held
 
     @property
     def summary(self) -> str:
-        """The result in one line, and a line for each destination where items are missing."""
+        """The result in one line, and a line for each bound exceeded and each destination where items are missing."""
+        exceeded = [f"over its bound: {each}" for each in self.exceeded]
         if self.error is not None:
-            return f"NOT JUDGED: {self.error}"
+            return "\n        ".join([f"NOT JUDGED: {self.error}", *exceeded])
         rows = [
             f"{row.priority}: {', '.join(f'{count} {name}' for name, count in row.counts()) or 'none sent'}"
             for row in self.judgement.rows
         ]
         return "\n        ".join(
-            [" · ".join(["held" if self.held else "BROKEN", *rows]), *self.judgement.describe_missing()]
+            [" · ".join(["held" if self.held else "BROKEN", *rows]), *exceeded, *self.judgement.describe_missing()]
         )
 
     def document(self) -> Mapping[str, Any]:
         """Return the outcome for ``--json``, without the rows."""
         own = {name: getattr(self, name) for name in ("fault", "sentence", "held", "proof", "figures", "seconds")}
-        return {**own, "error": self.error, "missing": list(self.judgement.describe_missing())}
+        return {
+            **own,
+            "error": self.error,
+            "exceeded": list(self.exceeded),
+            "missing": list(self.judgement.describe_missing()),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +124,7 @@ class TestbedPool:
             traceback.print_exception(error)
         if self._site is not None:  # figures matter most where one was over its bound
             outcome.proof, outcome.figures = dict(self._site.proof), dict(self._site.figures)
+            outcome.exceeded = tuple(self._site.exceeded)
         if fault.own_site or not outcome.held:
             await self.clear(keep=not outcome.held)
         outcome.seconds = round(time.monotonic() - begun, 1)

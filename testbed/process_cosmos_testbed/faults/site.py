@@ -62,6 +62,8 @@ class Site(Testbed[ControlledGateway]):
         self.destinations: tuple[str, ...] = (CLOUD, WEBHOOK)
         self.proof: dict[str, int] = {}
         self.figures: dict[str, float] = {}
+        self.exceeded: list[str] = []
+        """The figures that exceeded their bound, with both."""
         self._dropped: Mapping[Priority, int] = {}
         self._connections = 0
         self._stack: AsyncExitStack
@@ -346,6 +348,7 @@ class Site(Testbed[ControlledGateway]):
         self.ledger.start_next_round()
         self.proof.clear()
         self.figures.clear()
+        self.exceeded.clear()
         self._connections = self.to_broker.counts.connections
         self._dropped = {priority: count + self._dropped.get(priority, 0) for priority, count in self.dropped().items()}
 

@@ -52,19 +52,17 @@ def site(tmp_path: Path) -> Site:
 
 async def test_memory_that_was_given_back_before_the_end_of_a_flood_counts(site: Site) -> None:
     bounds = await flooded(site, ManagedProcess("greedy", site.folder), meanwhile=LARGE)
-    with pytest.raises(FaultError, match="rss_mb flood: 2"):
-        bounds.judge()
+    assert any("rss_mb flood: 2" in each for each in bounds.site.exceeded)
 
 
 async def test_memory_that_was_given_back_before_the_flood_does_not_count(site: Site) -> None:
     bounds = await flooded(site, ManagedProcess("modest", site.folder), before=LARGE)
-    bounds.judge()
+    assert bounds.site.exceeded == []
 
 
 async def test_the_log_of_a_short_flood_is_judged_as_if_it_went_on_for_a_minute(site: Site) -> None:
     bounds = await flooded(site, ManagedProcess("talkative", site.folder), log=500_000)
-    with pytest.raises(FaultError, match="log_mb_a_minute flood"):
-        bounds.judge()
+    assert any("log_mb_a_minute flood" in each for each in bounds.site.exceeded)
 
 
 @pytest.fixture
@@ -85,8 +83,7 @@ async def test_an_urgent_event_without_acknowledgement_has_waited_until_now(
         for _ in range(3):
             silent.home_assistant.raise_alert(urgent)
         silent.ledger.acknowledge(Item(Priority.URGENT, urgent, 1), time.monotonic())
-    with pytest.raises(FaultError, match="urgent flood_p99_ms: 3"):
-        bounds.judge()
+    assert any("urgent flood_p99_ms: 3" in each for each in bounds.site.exceeded)
 
 
 async def test_an_urgent_event_that_is_acknowledged_after_the_flood_is_waited_for(silent: Site) -> None:
@@ -96,7 +93,7 @@ async def test_an_urgent_event_that_is_acknowledged_after_the_flood_is_waited_fo
     async with bounds.held("flood"):
         silent.home_assistant.raise_alert(urgent)
         asyncio.get_running_loop().call_later(0.1, lambda: later(time.monotonic()))
-    bounds.judge()
+    assert bounds.site.exceeded == []
     assert 100 <= silent.figures["urgent flood_p99_ms"] < 200
 
 

@@ -11,6 +11,7 @@ import pytest
 from process_cosmos_gateway.contract.destinations import Priority
 from process_cosmos_testbed.cli import main
 from process_cosmos_testbed.faults import cli as command
+from process_cosmos_testbed.faults.bounds import Bounds
 from process_cosmos_testbed.faults.fault import Fault, Scale
 from process_cosmos_testbed.faults.runner import Outcome, Runner, document
 from process_cosmos_testbed.faults.site import Site
@@ -74,6 +75,22 @@ def test_no_promise_broken_passes() -> None:
     outcome = Outcome(fault="F1", sentence="", judgement=Judgement(rows=rows, missing={}))
     assert document(1, [outcome])["ok"]
     assert outcome.summary == "held · urgent: 3 ok"
+
+
+async def test_a_figure_over_its_bound_breaks_the_fault_and_the_ledger_is_judged() -> None:
+    async def strike(site: Site, _: Scale) -> None:
+        Bounds(site, 1.0).check("rss_mb", 151.2, 150)
+        async with site.traffic(rate=5, keys=1):
+            site.prove("strikes", 1)
+
+    [outcome] = await Runner(1, Scale(quick=True), {}, Progress("faults")).run(
+        [Fault(name="F1", sentence="", inject=strike)]
+    )
+    assert not outcome.held
+    assert outcome.error is None
+    assert outcome.judgement.held
+    assert sum(row.ok for row in outcome.judgement.rows) > 0
+    assert "over its bound: rss_mb: 151.20, 150 at most" in outcome.summary
 
 
 async def test_a_site_serves_several_faults() -> None:
