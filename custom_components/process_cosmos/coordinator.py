@@ -37,7 +37,7 @@ from .gateway.registry import register_device, remove_device
 from .issues.destination_issues import DestinationIssues
 from .issues.polarity import PolarityIssue
 from .issues.status_issues import show_status
-from .reactions.coalescing import HeldWrites
+from .reactions.coalescing import CoalescedWrites
 from .reactions.references import References
 
 _MAX_QUEUED = 1000
@@ -78,8 +78,8 @@ class CosmosCoordinator:
         self.status: SiteStatus | None = None
         self.at_once: frozenset[str] = frozenset(entry.options.get(CONF_AT_ONCE, ()))
         """Ids in the entity registry of numbers whose changes are always shown at once."""
-        self.held_writes = HeldWrites()
-        self.references = References(hass, self.held_writes.release)
+        self.held_writes: set[CoalescedWrites] = set()
+        self.references = References(hass, self._release_writes)
         self.connection = GatewayConnection(
             hass, entry, access, alerts.run, process_fn=self._process_session, on_unavailable=self._call_all_listeners
         )
@@ -95,6 +95,12 @@ class CosmosCoordinator:
         """Call ``listener`` when ``subject`` changes; return a function that removes it."""
         self._listeners[subject].append(listener)
         return lambda: self._listeners[subject].remove(listener)
+
+    @callback
+    def _release_writes(self) -> None:
+        """Write the numbers that were held back and that something refers to now."""
+        for writes in tuple(self.held_writes):
+            writes.release()
 
     async def _process_session(self, session: Session) -> None:
         """Process the messages of one session until it ends; raise a ``GatewayError``."""
