@@ -29,6 +29,7 @@ async def read_lines(file: Path) -> AsyncIterator[Mapping[str, Any]]:
     rest = b""
     with file.open("rb") as lines:
         while True:
+            # The other process may be writing a line: its beginning waits for the rest.
             *complete, rest = (rest + lines.read()).split(b"\n")
             for line in complete:
                 yield orjson.loads(line)
@@ -68,5 +69,6 @@ def _read_pack(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Item, flo
         name, time, value = record.get("bn", name), record.get("bt", time), record.get("bv", value)
         device, property_name = split_names(f"{name}{record.get('n', '')}")
         if property_name == LEVEL and "v" in record:
+            # The sum may differ from the sent time in its last bits; the ledger compares milliseconds.
             at = round(time + record.get("t", 0.0), 3)
             yield Item(Priority.READING, device, round(value + record["v"])), at

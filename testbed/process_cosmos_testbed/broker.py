@@ -55,6 +55,7 @@ class Broker(ManagedProcess):
 
     async def save(self) -> None:
         """Let Mosquitto write its sessions to disk: after SIGKILL it returns to that state."""
+        # Mosquitto does not reply to the signal: only a file that was not there before proves the save.
         self._sessions.unlink(missing_ok=True)
         self.signal(signal.SIGUSR1)
         await until(self._sessions.exists, "saved sessions of the broker", 10)

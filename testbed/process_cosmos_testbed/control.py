@@ -48,6 +48,7 @@ async def controlled(served: Mapping[str, Commands], port: int = 0) -> AsyncIter
         yield int(server.sockets[0].getsockname()[1])
     finally:
         server.close()
+        # ``wait_closed`` also waits for open connections: a client that stays connected would block it.
         server.close_clients()
         await server.wait_closed()
 

@@ -78,6 +78,7 @@ class EventProducer:
     async def _connect(self, http: aiohttp.ClientSession) -> None:
         # The certificate was compared with the pairing line's fingerprint when Home Assistant was paired.
         async with http.ws_connect(self._url, headers=self._headers, ssl=False) as socket:
+            # A new queue: what the old one still has is the first event of a line, which is added again below.
             self._unsent = asyncio.Queue()
             for line in filter(None, self._lines.values()):
                 self._unsent.put_nowait(line[0])

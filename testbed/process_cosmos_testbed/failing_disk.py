@@ -65,10 +65,12 @@ class _Unsynced:
 
     def forget(self, kept: str, random: Random) -> None:
         """Restore the file as of its last sync; with ``torn`` keep random sectors of some later writes."""
+        # Newest first: where two writes overlap, only the older one has the synced bytes.
         for write in reversed(self.writes):
             os.pwrite(self.descriptor, write.before, write.offset)
             os.ftruncate(self.descriptor, write.length)
         if kept == "torn":
+            # The sample is in random order, since a disk writes its cache in any order.
             for write in random.sample(self.writes, random.randint(0, len(self.writes))):
                 for start, piece in _sectors(write.after):
                     if random.random() < 0.7:  # noqa: PLR2004 - most sectors of a torn write survive
@@ -76,6 +78,7 @@ class _Unsynced:
 
 
 def _die() -> None:
+    # An exit would run clean-up code, and a machine without power runs none.
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -229,6 +232,7 @@ class _File(apsw.VFSFile):
     @override
     def xSync(self, flags: int) -> None:
         with self._disk.lock:
+            # If it raises, the real sync is skipped and the writes stay unsynced: a later power cut undoes them.
             self._disk.before_sync()
             super().xSync(flags)
             self._disk.synced(self._path)

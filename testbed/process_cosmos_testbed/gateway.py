@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--free", type=int, default=0, help="free megabytes that the disk reports (0: the real figure)")
     parser.add_argument("--new-devices", type=int, default=NEW_A_MINUTE, help="new devices accepted in a minute")
     arguments = parser.parse_args()
-    os.umask(0o077)
+    os.umask(0o077)  # as the shipped entry point does, in whose place this one runs
     loop = SkippingLoop()
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(serve(arguments, loop))

@@ -13,6 +13,7 @@ from .replies import Misbehave, Take
 @asynccontextmanager
 async def listening(app: web.Application, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """Serve ``app`` inside the block on ``port`` (0: a free one); yield the port."""
+    # The default of 60 s would wait for long polls, and for requests that get no reply.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:

@@ -48,6 +48,7 @@ class Interceptor(MisbehavingEndpoint):
         try:
             return await self.answer(misbehave, request, body, forward)
         except aiohttp.ClientError, OSError:
+            # The gateway must see a lost connection, as without the interceptor, and not a 500 of this server.
             return await cut(request, body, nothing)
 
     def drop_polls(self) -> None:
@@ -74,6 +75,7 @@ async def intercepting(cloud: Path, far: str, credentials: Credentials) -> Async
     connector = aiohttp.TCPConnector(ssl=credentials.tls(), limit=0)
     async with aiohttp.ClientSession(connector=connector) as http:
         interceptor = Interceptor(far, http)
+        # aiohttp's default of 1 MiB counts decompressed bytes, and a large batch exceeds it.
         app = web.Application(client_max_size=64 << 20)
         app.router.add_route("*", "/{path:.*}", interceptor.handle)
         async with listening(app, tls=server) as interceptor.port:

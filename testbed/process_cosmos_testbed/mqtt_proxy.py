@@ -193,9 +193,11 @@ class _Client:
         topic, number = packet.body[2 : 2 + length].decode(), packet.body[2 + length : 4 + length]
         if qos > self.manners.max_qos:
             self.counts["qos_not_supported"] += 1
+            # A broker of 3.1.1 has no DISCONNECT to send: it only closes the connection.
             if self.is_5:
                 self.writer.write(Packet(DISCONNECT << 4, bytes((_QOS_NOT_SUPPORTED,))).encoded())
             raise _HangUpError
+        # A PUBACK of 3.1.1 has no reason code, so that a broker cannot report the refusal.
         if self.is_5 and self._is_denied(topic):
             self.counts["publish_denied"] += 1
             self.writer.write(Packet(PUBACK << 4, number + bytes((_NOT_AUTHORIZED,))).encoded())

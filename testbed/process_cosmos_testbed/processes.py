@@ -295,6 +295,7 @@ async def run_in_process[T](work: Callable[[], T], limit: float) -> T:
     try:
         async with asyncio.timeout(limit):
             running = asyncio.get_running_loop().run_in_executor(pool, work)
+            # The work's own error is a result here: only a timeout or a cancellation kills the process.
             [result] = await asyncio.gather(running, return_exceptions=True)
     except BaseException:
         pool.kill_workers()

@@ -36,6 +36,7 @@ _ROUNDS = 3
 """Retransmissions after which all lost packets of one piece have arrived."""
 _RESETS = 0.01
 """The share of lost packets that end their connection."""
+# A linger time of 0 makes the kernel send RST instead of FIN when the socket is closed.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -177,6 +178,7 @@ class FaultProxy:
         self._healed.set()
         self._healed = asyncio.Event()
         for pair in tuple(self._pairs):
+            # TCP never delivers what follows a gap: a peer would read on in the middle of a message.
             if pair.lost_bytes or pair.half_open:
                 self._reset(pair)
         self._set(Fault.NONE)
@@ -255,6 +257,7 @@ class FaultProxy:
             except OSError:
                 piece = b""
             await pieces.put((loop.time() + self._delay(), piece))
+        # The first task that ends cancels the others: pieces that are still delayed must be written before.
         await loop.create_future()
 
     async def _write(

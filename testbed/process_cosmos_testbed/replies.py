@@ -110,6 +110,7 @@ def item(step: int) -> Misbehave:
     """Reply to each poll with an item whose cursor is ``step`` beyond the requested one."""
 
     async def misbehave(request: web.Request, _: bytes, __: Take) -> web.StreamResponse:
+        # A number above the contract's largest would be refused as malformed before its value is compared.
         cursor = min(int(request.query["after"]) + step, (1 << 63) - 1)
         found = {"id": f"item-{cursor}", "cursor": cursor, "alert": _NOBODYS, "by": "Eve", "age": 1.0}
         body = orjson.dumps({"items": [{**found, "answer": "yes"}]})

@@ -85,8 +85,10 @@ class ControlledGateway(GatewayProcess):
     def write_options(self) -> None:
         """Write the options file, and choose the command by the machine's state."""
         super().write_options()
+        # ``exec`` keeps the process id: signals must reach the gateway, not a shell before it.
         limit = ("sh", "-c", 'ulimit -n "$0" && exec "$@"', str(self.descriptors)) if self.descriptors else ()
         disk = ("--disk", "--free", str(self.free_megabytes)) if self.disk else ()
+        # Faults add many sensors in a short time; a shipped gateway accepts ten new devices a minute.
         pace = () if self.is_paced else ("--new-devices", "1000000")
         entry = (sys.executable, "-m", "process_cosmos_testbed.gateway", "--control", str(self._control))
         self.program = (*limit, *entry, *disk, *pace)

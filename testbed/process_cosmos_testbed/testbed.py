@@ -16,6 +16,7 @@ from .webhook_receiver import WebhookReceiver
 CLOUD, WEBHOOK = "cloud", "webhook"
 """The names of both destinations."""
 
+# By default Mosquitto queues 1,000 messages for a client; it drops the others without telling their senders.
 _LINES = (*ANONYMOUS, "autosave_interval 0", "max_queued_messages 100000", "max_packet_size 268435455")
 
 type TakeEvent = Callable[[str, Mapping[str, Any], bool], None]

@@ -18,8 +18,8 @@ from .bounds import QUICK_PATIENCE, Bounds
 from .fault import Scale
 from .site import FaultError, Site
 
-_DAY = 24 * 3600.0 + 1
-_SILENCE = 11.0
+_DAY = 24 * 3600.0 + 1  # the gateway tries MQTT 5 and ``$SYS`` again after 24 hours
+_SILENCE = 11.0  # the gateway waits 10 s for an answer of a broker
 _PULSES = 100
 """More than devices send by themselves when their broker is back, since those messages get the first ids."""
 
@@ -95,6 +95,7 @@ class _Broker:
 
     async def give_ids_out_again(self, rounds: int) -> None:
         """Kill the broker, so that it reuses message ids for equal messages."""
+        # A killed broker returns to this state, which knows none of the ids it gives out later.
         await self.site.broker.save()
         await self._pulse()
         for _ in range(rounds):
@@ -113,6 +114,7 @@ class _Broker:
     async def deny(self) -> None:
         """Deny a write; then accept QoS 0 only. No judged items are sent meanwhile: such a broker loses them."""
         options = BrokerOptions(host="127.0.0.1", port=self.site.broker.port)
+        # Without a time after which it closes by itself: only the gateway's write may close it.
         async with Valve(options, "valve-denied", safe_after=None) as valve:
             topic = f"{valve.topic}/properties/{OPEN}/writeproperty"
             await self.behave(Manners(denied=topic), "connects_5")

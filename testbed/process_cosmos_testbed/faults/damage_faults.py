@@ -23,7 +23,9 @@ async def damaged_files(site: Site, scale: Scale) -> None:
         for name, damage in DAMAGES.items():
             async with site.traffic(rate=10, keys=2):
                 pass
+            # Damage may destroy what waits: with an event waiting, the judge would count it as lost.
             await _until_all_arrived(site)
+            # Killed, because a stop would copy the write-ahead log into the database and delete it.
             await site.gateway.kill()
             before = _contents(site.database)
             damage(site.database, site.random)

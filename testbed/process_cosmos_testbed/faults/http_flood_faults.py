@@ -40,7 +40,7 @@ NEIGHBOUR_SECONDS = 0.5
 NEW_CONNECTION_SECONDS = 1.5
 """Bound of a health check on a new connection; with a full queue TCP repeats its SYN after a second (RFC 6298)."""
 
-FEW_DESCRIPTORS = 256
+FEW_DESCRIPTORS = 256  # fewer than the connections that a flood holds open
 _EVERY = 0.05
 _CHECK_EVERY = 0.25
 _HARMFUL_SITES = 2

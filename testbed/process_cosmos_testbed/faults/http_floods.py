@@ -167,7 +167,7 @@ async def _flood(kind: str, port: int, seconds: float, path: str, certificates: 
         strike_fn, number = KINDS[kind]
         workers = [strike_fn(one)] * number
     if kind == "packed":
-        _bomb()
+        _bomb()  # compressed before the time of the flood begins
     tasks = [asyncio.create_task(one.work(each)) for each in workers]
     until = time.monotonic() + seconds
     # A flood of slow batches has taken effect only when the first one has its reply.

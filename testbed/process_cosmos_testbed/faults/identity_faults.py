@@ -32,6 +32,7 @@ async def _expired(site: Site) -> None:
     await site.until_reason(CLOUD, "certificate_expired")
     await site.gateway.command_machine("time", "shift", -_YEAR)
     site.to_cloud.heal()
+    # A refused link is tried again after 900 s.
     await site.skip(901)
     await site.until_flowing()
 
@@ -60,6 +61,7 @@ async def _copied(site: Site) -> None:
     waiting = len(site.ledger.missing_at(CLOUD))
     await until(lambda: len(site.ledger.missing_at(CLOUD)) > waiting + _QUEUED, "events queued in the copy")
     queued = set(site.ledger.missing_at(CLOUD))
+    # Stopped, because a copy of an SQLite database that is in use is damaged.
     await site.gateway.stop()
     copy = site.folder / "copy"
     shutil.copytree(site.database.parent, copy)

@@ -65,6 +65,7 @@ async def _outage(site: Site, seconds: float, step: float) -> None:
 async def _pass_by(site: Site, seconds: float, step: float) -> None:
     for _ in range(int(seconds / step)):
         await site.skip(step)
+        # Skipped time makes the next try due, but the connection itself takes real time.
         await asyncio.sleep(0.02)
 
 
@@ -91,6 +92,7 @@ async def _silence(site: Site, name: str, strike: Callable[[FaultProxy], None]) 
     for proxy in site.links:
         strike(proxy)
     await site.until_struck(f"pieces swallowed: {name}", swallowed, before=before)
+    # A receiver that sends nothing for 20 s counts as down.
     await site.skip(25)
     site.heal()
     await asyncio.sleep(0.3)
@@ -115,7 +117,7 @@ async def strange_ways(site: Site, scale: Scale) -> None:
         await site.set_webhook("http://gateway-of-nowhere.invalid/hook")
         await site.until_reason(WEBHOOK, "name_unknown")
         await site.set_webhook()
-        site.to_cloud.redirect(site.receiver.port)
+        site.to_cloud.redirect(site.receiver.port)  # which speaks no TLS
         await site.until_reason(CLOUD, "tls")
         async with site.cloud.impostor("elsewhere.invalid") as other:
             site.to_cloud.redirect(other.port)

@@ -158,7 +158,7 @@ class PhoneFaults:
 
 async def _run(folder: Path) -> str:
     working, stopped, process = PushService(), PushService(), HomeAssistantProcess(folder, "repairs:\n")
-    stopped.port = free_port()
+    stopped.port = free_port()  # nobody listens there yet, so that pushes are refused
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(working.listening())
         stack.push_async_callback(process.stop, 30)

@@ -89,6 +89,7 @@ class Runner:
         pool = TestbedPool(self)
         try:
             while waiting:
+                # Starting a site takes seconds: faults that can use the present one come first.
                 fault = next(filter(pool.suits, waiting), waiting[0])
                 waiting.remove(fault)
                 self.progress.say(f"{fault.name}: {fault.sentence}")

@@ -33,7 +33,7 @@ BOUND = 1.5
 """Seconds before a cut in which acknowledged readings may be lost: the linger, and their way to the gateway."""
 
 _QUIET = 0.3
-_BACKOFF = 31.0
+_BACKOFF = 31.0  # a second more than the gateway's longest delay between two tries
 _WAITS = ((2.0, _BACKOFF), (2.0, _BACKOFF), (2.0, 901.0), (4.0, _BACKOFF), (8.0, _BACKOFF), (16.0, 0.0))
 """Seconds without an arrival or a receipt, and seconds that are skipped then to end backoffs."""
 _TRIES_BETWEEN_SKIPS = 20
@@ -116,8 +116,10 @@ class Site(Testbed[ControlledGateway]):
         begun = self.home_assistant.receipts
         for _ in range(_BURST):
             self.home_assistant.raise_alert(self._burst)
+        # From the first receipt on, some events of the burst are durable and others are in flight.
         await until(lambda: self.home_assistant.receipts > begun, "a receipt", _SOON, every=0.002)
         await asyncio.sleep(self.random.uniform(0.0, 0.01))
+        # Counted before the kill: receipts that the socket already has are still read after it.
         unsure = self.home_assistant.unconfirmed
         code = await self.gateway.kill()
         self.ledger.cuts.append(time.monotonic())
@@ -132,6 +134,7 @@ class Site(Testbed[ControlledGateway]):
 
     async def cut_power(self, kept: str) -> None:
         """Cut the power of the gateway's machine; ``kept`` of the unsynced writes survive (``FailingDisk.cut``)."""
+        # Set before the command, which ends the process: its watch would report that as a failure.
         self.gateway.may_end = True
         unsynced = await self.gateway.command_machine("disk", "cut", kept, self.random.randrange(1 << 30))
         await self.gateway.wait(10)
@@ -307,6 +310,7 @@ class Site(Testbed[ControlledGateway]):
         while (begun := time.monotonic()) - since < silence:
             if not self._owes():
                 return True
+            # ``_owes`` looks at every item: it may use a fifth of the time, or it would slow the drain down.
             await asyncio.sleep(max(0.05, 4 * (time.monotonic() - begun)))
             if (progress := self._progress()) > seen:
                 seen, since = progress, time.monotonic()

@@ -45,6 +45,7 @@ async def _start_with(site: Site, free: int) -> None:
 async def _set_free(site: Site, megabytes: int) -> None:
     """Change the free space; return when the gateway has read it."""
     await site.gateway.command_machine("disk", "free", megabytes)
+    # Counted after the change: a look before it may have read the old figure.
     before = await _looks(site)
     async with asyncio.timeout(_NOTICED):
         while await _looks(site) == before:  # noqa: ASYNC110 - another process

@@ -52,6 +52,7 @@ class HomeAssistantClient:
             await self._socket.receive_json()
             await self._socket.send_json({"type": "auth", "access_token": self._token})
             welcome = await self._socket.receive_json()
+        # ``receive_json`` raises TypeError for a frame that closes the connection.
         except (aiohttp.ClientError, OSError, TypeError) as error:
             raise HomeAssistantUnreachableError(str(error)) from error
         if welcome["type"] != "auth_ok":
@@ -86,6 +87,7 @@ class HomeAssistantClient:
     async def subscribe(self, listener: Callable[[Any], None], type_: str, **fields: Any) -> None:  # noqa: ANN401
         """Send a command that subscribes; ``listener`` gets each event of it, until the connection ends."""
         number = next(self._ids)
+        # Added before the command is sent: the first event may follow its result at once.
         self._listeners[number] = listener
         await self.command(type_, id=number, **fields)
 
@@ -130,6 +132,7 @@ class HomeAssistantClient:
 
     async def until_running(self) -> None:
         """Return when Home Assistant has started everything; the caller limits the time."""
+        # Home Assistant accepts connections before its integrations are set up.
         while (await self.command("get_config"))["state"] != "RUNNING":  # noqa: ASYNC110 - it is in another process
             await asyncio.sleep(0.05)
 

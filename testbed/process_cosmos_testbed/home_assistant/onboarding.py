@@ -12,6 +12,7 @@ PASSWORD = "process-cosmos"  # noqa: S105 - a made-up owner of a Home Assistant 
 
 async def onboard(url: str) -> str:
     """Create the owner's account as the frontend does, which ends the onboarding; return a long-lived access token."""
+    # Home Assistant accepts only a URL as the id of a client (IndieAuth, section 3.2).
     client = f"{url}/"
     account = {"client_id": client, "name": "Demo", "username": OWNER, "password": PASSWORD, "language": "en"}
     async with aiohttp.ClientSession(url, raise_for_status=True) as http:
@@ -47,7 +48,7 @@ async def register_phone(home: HomeAssistantClient, name: str, push_url: str) ->
             "model": "Demo phone",
             "os_name": "Android",
             "os_version": "16",
-            "supports_encryption": False,
+            "supports_encryption": False,  # otherwise the webhook refuses the plain JSON of ``press``
             "app_data": {"push_url": push_url, "push_token": f"token of {name}"},
         },
     )

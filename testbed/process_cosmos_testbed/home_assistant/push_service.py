@@ -20,7 +20,7 @@ CLEAR = "clear_notification"
 """The message that removes an earlier notification from a phone."""
 
 _REVISION = 2
-_FIELDS = 6
+_FIELDS = 6  # the last one, the name of an answer, may contain slashes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,7 +98,7 @@ class VirtualDevice:
                 try:
                     await connection.publish(f"{self.topic}/{path}", payload, retain=retain)
                 except MqttError:
-                    if connection.alive:
+                    if connection.alive:  # the broker has denied it, and would deny it again
                         raise
                 else:
                     self.on_acknowledged(path, payload)
@@ -121,6 +121,7 @@ class VirtualDevice:
 
     async def __aexit__(self, *_: object) -> None:
         """Disconnect: the description stays, the availability becomes ``offline``."""
+        # After a DISCONNECT the broker does not publish the last will.
         if self._connection is not None and self._connection.alive:
             with contextlib.suppress(MqttError, TimeoutError):
                 async with asyncio.timeout(1):
@@ -132,7 +133,7 @@ class VirtualDevice:
     async def ended(self) -> None:
         """Return, or raise its error, when the device has stopped."""
         if self._runner is not None:
-            await asyncio.shield(self._runner)
+            await asyncio.shield(self._runner)  # a caller may be cancelled without ending the device
 
     async def withdraw(self) -> None:
         """Remove the description and all other retained messages of the device."""
@@ -145,6 +146,7 @@ class VirtualDevice:
             while True:
                 with contextlib.suppress(MqttError):
                     await self._stay_connected()
+                # Failed retries do not restart the time without a broker.
                 self.cut_off = self.cut_off or time.monotonic()
                 await asyncio.sleep(_RETRY_SECONDS)
 
@@ -160,6 +162,7 @@ class VirtualDevice:
             await connection.subscribe([f"{self.topic}/properties/{name}/writeproperty" for name in self._writable()])
             await connection.publish(f"{self.topic}/td", orjson.dumps(self.description()), retain=True)
             await connection.publish(f"{self.topic}/availability", b"online", retain=True)
+            # A copy, because values may change while a publication waits.
             for name, value in tuple(self.values.items()):
                 await connection.publish(f"{self.topic}/properties/{name}", orjson.dumps(value), retain=True)
             self.cut_off = None

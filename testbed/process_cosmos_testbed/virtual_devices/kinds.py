@@ -98,7 +98,7 @@ class Valve(VirtualDevice):
             self.commands.append(Command(at=time.monotonic(), value=value))
             if self.obedient:
                 self.values[OPEN] = value
-                self._moves.put_nowait(value)
+                self._moves.put_nowait(value)  # reported by a task, since this callback cannot wait for the broker
 
     @override
     async def run(self) -> None:

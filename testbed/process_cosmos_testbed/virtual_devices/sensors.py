@@ -34,6 +34,7 @@ class NumberedSensor(VirtualDevice):
         self._levels = 0
         self._pulses = 0
         self._greetings = 0
+        # In the past, so that the steps of many readings do not reach the future.
         self._begun = round(time.time() - 3600.0, 3)
         self.clock_wrong_by = 0.0
 

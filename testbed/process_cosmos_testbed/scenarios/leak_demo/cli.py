@@ -55,6 +55,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def only_one() -> Iterator[None]:
     """Lock the demo's folder inside the block; exit if another demo runs there."""
     FOLDER.parent.mkdir(exist_ok=True)
+    # Beside the folder, because each run deletes the folder.
     with FOLDER.with_suffix(".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,7 +82,7 @@ async def run(arguments: argparse.Namespace, result: Result) -> None:
             _show(result, progress)
             if arguments.stay:
                 print(f"Look at it: {site.home_assistant.url}  user {OWNER}  password {PASSWORD}  (Ctrl-C ends it)")
-                with suppress(asyncio.CancelledError):
+                with suppress(asyncio.CancelledError):  # by Ctrl-C; what runs is then stopped in order
                     await asyncio.Event().wait()
             progress.say("stopping everything")
     except _FAILURES as error:  # something did not start

@@ -73,7 +73,7 @@ class HomeAssistantWatch:
             elif state.isdigit():
                 self._count(entity, int(state) - int(before or 0))
             else:
-                continue
+                continue  # the counter is unavailable: its last value still counts
             self._states[entity] = state
 
     def _count(self, entity: str, steps: int) -> None:

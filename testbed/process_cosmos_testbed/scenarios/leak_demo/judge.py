@@ -189,6 +189,7 @@ def _ledger(opened: Iterable[str], sent: Iterable[DeviceEvent], arrivals: Sequen
     values: defaultdict[tuple[str, str], list[Value]] = defaultdict(list)
     for event in sent:
         values[event.device].append(event.value)
+    # Ids of transitions are ULIDs, which sort by the time of their creation.
     ids = sorted({each.id for each in arrivals if each.type in TRANSITIONS and each.type != OPENED})
     ranks = {id_: number for number, id_ in enumerate(ids, _OPENING + 1)}
     promised = [Item(Priority.URGENT, alert, _OPENING) for alert in opened]

@@ -39,6 +39,7 @@ class Kitchen:
 
     async def leak(self) -> float:
         """Make the sensor wet; return the milliseconds from the report to the command that closes the valve."""
+        # Counted first: the command may arrive before the broker has acknowledged the sensor's messages.
         before = len(self._valve.commands)
         begun = time.monotonic()
         await self.flood()

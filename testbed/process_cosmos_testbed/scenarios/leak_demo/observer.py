@@ -117,11 +117,13 @@ class Observer:
 
     def button(self, alert: str, phone: str, title: str) -> str:
         """Return the action id of the button ``title`` that ``phone`` shows for ``alert``."""
+        # Newest first: the notifications of an alert have one tag, so that a phone shows only the latest.
         shown = reversed(self.push_service.notifications_of(phone))
         return next(push.buttons[title] for push in shown if push.alert == alert and push.buttons)
 
     async def judge(self) -> DemoJudgement:
         """Judge everything observed so far against ``expected``."""
+        # A copy, because records are added while the thread reads.
         return await asyncio.to_thread(judge, tuple(self.records), self.expected)
 
     def _arrived(self, destination: str) -> set[str]:

@@ -106,6 +106,7 @@ class LeakDemo:
         self._progress.say("a moment of slow link: events reach the cloud, their receipts are lost on the way back")
         await self._lose_receipts()
         await site.gateway.kill()
+        # Noted after the kill, when no receipt can arrive any more.
         in_flight = self._observer.note_in_flight("cloud")
         site.to_cloud.blackhole()
         self._progress.say(f"gateway killed with {in_flight} events in flight; the cellar leaks without it")
@@ -131,7 +132,7 @@ class LeakDemo:
     async def _home_assistant_restarted(self) -> dict[str, Any]:
         site, fixtures = self._site, self._fixtures
         site.home_assistant.may_end = True
-        with suppress(HomeAssistantUnreachableError):
+        with suppress(HomeAssistantUnreachableError):  # it may end before it replies
             await fixtures.home.action("homeassistant.restart")
         await fixtures.disconnect()
         code = await site.home_assistant.wait(SOON)
@@ -178,6 +179,7 @@ class LeakDemo:
         await fixtures.until_open(0)
         await self._until_arrived()
         await asyncio.sleep(QUIET)
+        # Only now: what was in flight at the kill arrives again when the link is back.
         self._result.in_flight_at_kill = self._observer.proven_in_flight()
         self._result.judgement = await self._observer.judge()
         return {"answers": "3 from the cloud", "drained": f"{self._result.drain_seconds} s"}

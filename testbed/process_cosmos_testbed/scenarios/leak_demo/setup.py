@@ -66,4 +66,5 @@ async def add_guard(home: HomeAssistantClient, name: str, sensor: str, valve: st
     async def is_on() -> bool:
         return await home.state(f"automation.{name}") == "on"
 
+    # Home Assistant replies before it has loaded the automation.
     await until(is_on, f"automation.{name}", 20)

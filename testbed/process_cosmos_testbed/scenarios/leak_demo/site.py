@@ -20,6 +20,7 @@ class DemoSite(Testbed[GatewayProcess]):
         """Keep everything in ``folder``; ``yaml``: further configuration of Home Assistant."""
         self.observer = Observer(folder)
         super().__init__(folder, GatewayProcess(folder), self.observer.take_event, {})
+        # No fault of the demo concerns the broker, and a proxy would add to the reported latencies.
         self.is_direct = True
         self.home_assistant = HomeAssistantProcess(folder, HOME_ASSISTANT_ENTITIES + yaml)
         self.kitchen: Kitchen
