@@ -40,6 +40,7 @@ class CoalescedWrites:
             self._write_value()
         elif self not in self._held:
             self._held.add(self)
+            # Cancelled at a shutdown: after a restart the gateway reports all newest values.
             job = HassJob(self._timer_fired, "process_cosmos coalesced write", cancel_on_shutdown=True)
             self._cancel_timer = async_call_later(self._hass, wait, job)
 

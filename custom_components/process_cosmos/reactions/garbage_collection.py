@@ -52,6 +52,7 @@ class FullCollections:
     @callback
     def freeze(self) -> None:
         """Freeze what exists, between two full collections, which measure the effect."""
+        # Before the freeze, because what is garbage now would otherwise be kept for ever.
         gc.collect()
         gc.freeze()
         self.frozen = True

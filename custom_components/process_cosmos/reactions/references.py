@@ -99,6 +99,7 @@ class References:
                 targets[ATTR_AREA_ID] |= each.referenced_areas
                 targets[ATTR_FLOOR_ID] |= each.referenced_floors
                 targets[ATTR_LABEL_ID] |= each.referenced_labels
+        # With configuration and diagnostic entities, which an action on a whole area would leave out.
         selection = TargetSelection({key: list(ids) for key, ids in targets.items()})
         found = async_extract_referenced_entity_ids(self._hass, selection, primary_entities_only=False)
         self._read = frozenset(read | found.referenced | found.indirectly_referenced)
