@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from statistics import quantiles
 from typing import override
@@ -76,8 +77,8 @@ class Probe(VirtualDevice):
         """Change the sensor ``number`` times from ``first`` (monotonic) on, and wait for all commands."""
         value = self.values["signal"] is True
         async with asyncio.TaskGroup() as tasks:
-            for count in range(number):
-                due = first + count / PER_SECOND
+            for place in range(number):
+                due = first + place / PER_SECOND
                 await asyncio.sleep(due - time.monotonic())
                 self._due.append(due)
                 value = not value
@@ -103,9 +104,9 @@ class Load(VirtualDevice):
         await self.connected.wait()
         begun = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
-            for count in range(10**9):
-                await asyncio.sleep(begun + count / _LOAD_PROPERTIES - time.monotonic())
-                tasks.create_task(self.report(_names()[count % _LOAD_PROPERTIES], count / 10))
+            for number in count():
+                await asyncio.sleep(begun + number / _LOAD_PROPERTIES - time.monotonic())
+                tasks.create_task(self.report(_names()[number % _LOAD_PROPERTIES], number / 10))
 
 
 def _names() -> Sequence[str]:
@@ -128,7 +129,7 @@ class Edge:
     """The site: Home Assistant, the gateway, the broker, and a probe on each side."""
 
     def __init__(self, broker: Broker, home: HomeAssistantProcess, client: HomeAssistantClient, entry: str) -> None:
-        """Use what runs; ``entry``: the id of our config entry."""
+        """Take the running processes and a logged-in client; ``entry``: the id of our config entry."""
         self._broker = broker
         self._home = home
         self._client = client
@@ -180,16 +181,20 @@ class Edge:
         await flow.choose("reactions")
         await flow.fill("reactions", at_once=[], steady=True)
         await until(
-            lambda: "Steady reaction times: " in self._home.log.read_text(), "log line of them", _STEADY_SECONDS
+            lambda: "Steady reaction times are on" in self._home.log.read_text(), "their log line", _STEADY_SECONDS
         )
         await self._until_state(f"switch.{OURS}_probe_power", "on", "off")
 
     async def full_collections(self) -> Mapping[str, float]:
-        """Return the seconds of the newest full garbage collection without and with the option, as its dialog shows."""
+        """Return the seconds of the newest full garbage collection without and with the option, as its dialog shows.
+
+        One that did not happen yet, which the dialog shows as a question mark, is left out.
+        """
         flow = Flow(self._client, OPTIONS)
         await flow.begin(self._entry)
         shown = (await flow.choose("reactions"))["description_placeholders"]
-        return {f"full_collection_{name}_s": float(shown[name].removesuffix(" s")) for name in ("without", "with")}
+        seconds = {name: shown[name].removesuffix(" s") for name in ("without", "with")}
+        return {f"full_collection_{name}_s": float(text) for name, text in seconds.items() if text != "?"}
 
     def _taken(self, base: str) -> list[float]:
         probe = self._probes[base]

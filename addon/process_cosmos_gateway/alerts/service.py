@@ -173,7 +173,7 @@ class Alerts:
         for item in items:
             proposal = proposals.add(transaction, item, destination, now)
             if proposal is not None:
-                transaction.after_commit(partial(self._send_if_caught_up, proposal.to_message(now)))
+                transaction.after_commit(partial(self._send_proposal, proposal))
 
     def has_room(self, transaction: Transaction) -> bool:
         """Return whether more proposals may be stored for Home Assistant."""
@@ -246,6 +246,10 @@ class Alerts:
         else:
             self._may_deliver.clear()
         self._wake.set()
+
+    def _send_proposal(self, proposal: Proposal) -> None:
+        # Converted only now: its age counts until it is sent, and the commit may have taken long.
+        self._send_if_caught_up(proposal.to_message(self._steady.now()))
 
     def _send_if_caught_up(self, message: Notified | Propose) -> None:
         if self._send is not None and self._caught_up:

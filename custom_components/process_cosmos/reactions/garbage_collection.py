@@ -28,8 +28,9 @@ _FULL = 2
 
 @dataclass(slots=True)
 class FullCollections:
-    """How long the newest full collection of the process took, in seconds; None: there was none.
+    """How long full collections of the process take.
 
+    ``without_freeze``, ``with_freeze``: seconds of the newest one before and after the freeze; None: there was none.
     ``frozen``: whether this integration has frozen the objects that existed after the start.
     """
 
@@ -51,17 +52,12 @@ class FullCollections:
 
     @callback
     def freeze(self) -> None:
-        """Freeze what exists, between two full collections, which measure the effect."""
+        """Freeze what exists, after a full collection; the next one by itself shows the effect."""
         # Before the freeze, because what is garbage now would otherwise be kept for ever.
         gc.collect()
         gc.freeze()
         self.frozen = True
-        gc.collect()
-        LOGGER.info(
-            "Steady reaction times: a full garbage collection took %.3f s, and takes %.3f s now",
-            self.without_freeze,
-            self.with_freeze,
-        )
+        LOGGER.info("Steady reaction times are on; a full garbage collection took %.3f s before", self.without_freeze)
 
     @callback
     def unfreeze(self) -> None:
