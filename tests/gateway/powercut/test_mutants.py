@@ -3,7 +3,7 @@
 from pathlib import Path
 from runpy import run_path
 
-SCRIPT = Path(__file__).parents[3] / "scripts/mutants"
+SCRIPT = Path(__file__).parents[3] / "scripts/tools/mutants.py"
 
 
 def test_the_text_of_every_mutant_occurs_exactly_once() -> None:
