@@ -102,7 +102,7 @@ async def build(
     url = f"http://{address}:{options.port}"
     about = About(site=store.site, version=VERSION, url=url, data=options.data, broker=broker)
     server = Server(
-        Services(alerts=alerts, feed=feed, requests=requests, status=status),
+        Services(alerts=alerts, feed=feed, requests=requests, status=status, clock=clock),
         store,
         Pairing(options.data, clock, supervised=supervised),
         VERSION,

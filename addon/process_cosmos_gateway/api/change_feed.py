@@ -48,8 +48,11 @@ class ChangeFeed:
     def publish(self, change: DeviceChange) -> None:
         """Number ``change``, keep it for a replay, and pass it to the subscriber."""
         self._sequence += 1
-        numbered = replace(change, sequence=self._sequence)
         now = self._clock.monotonic()
+        if isinstance(change, ValueChanged | EventHappened):
+            numbered: DeviceChange = replace(change, sequence=self._sequence, received=now)
+        else:
+            numbered = replace(change, sequence=self._sequence)
         self._kept.append((now, numbered))
         while self._kept[0][0] < now - REPLAY_SECONDS:
             self._kept.popleft()

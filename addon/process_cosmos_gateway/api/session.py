@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -10,10 +11,11 @@ from itertools import groupby
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
 
 from process_cosmos_gateway.alerts import Alerts
+from process_cosmos_gateway.clock import Clock
 from process_cosmos_gateway.contract.alerts import CaughtUp, Transition
 from process_cosmos_gateway.contract.codec import MAX_FRAME, encode, members
 from process_cosmos_gateway.contract.decoder import Decoder
-from process_cosmos_gateway.contract.devices import Snapshot, Subscribe
+from process_cosmos_gateway.contract.devices import EventHappened, Snapshot, Subscribe, ValueChanged
 from process_cosmos_gateway.contract.durations import HEARTBEAT_EVERY, HELLO_WITHIN, SILENCE_LIMIT
 from process_cosmos_gateway.contract.errors import Code, ContractError, UnknownTypeError
 from process_cosmos_gateway.contract.messages import FROM_HOME_ASSISTANT, FromGateway, FromHomeAssistant
@@ -68,6 +70,7 @@ class Services:
     feed: ChangeFeed
     requests: Requests
     status: StatusReader
+    clock: Clock
     limits: Limits = Limits()
 
 
@@ -87,7 +90,8 @@ class Session:
         self.finished = asyncio.Event()
         self._socket = socket
         self._services = services
-        self._unsent: asyncio.Queue[FromGateway] = asyncio.Queue()
+        self._unsent: deque[FromGateway] = deque()
+        self._writing: asyncio.Task[None] | None = None
         self._ordered: asyncio.Queue[Transition | CaughtUp | Result] = asyncio.Queue()
         self._slots = asyncio.Semaphore(MOST_UNANSWERED)
         self._caught_up = asyncio.Event()
@@ -96,12 +100,18 @@ class Session:
         self._announced = False
 
     def send(self, message: FromGateway) -> None:
-        """Queue ``message``, unless Home Assistant is too old for it; end the session if too many are queued."""
+        """Send ``message``, unless Home Assistant is too old for it; end the session if too many are unsent.
+
+        It is written before this returns, unless others wait because Home Assistant reads too slowly.
+        """
         if schema_of_type(message) > self._schema:
             return
-        self._unsent.put_nowait(message)
-        if self._unsent.qsize() > _MOST_UNSENT:
+        self._unsent.append(message)
+        if len(self._unsent) > _MOST_UNSENT:
             self.end()
+        elif self._writing is None or self._writing.done():
+            # Eagerly, because an automation waits for a change, and the caller still has to prepare what is stored.
+            self._writing = asyncio.create_task(self._write(), name="session writer", eager_start=True)
 
     def end(self, refusal: Refused | None = None) -> None:
         """End the session, after sending ``refusal`` if given; return at once."""
@@ -116,7 +126,6 @@ class Session:
                 for name, work in {
                     "reader": self._read(tasks),
                     "worker": self._process_in_order(),
-                    "writer": self._write(),
                     "heartbeats": self._send_heartbeats(),
                     "status": self._send_status(),
                     "caught up": self._wait_for_caught_up(),
@@ -128,6 +137,8 @@ class Session:
         finally:
             self._services.feed.unsubscribe()
             self._services.alerts.session_closed(announced=self._announced)
+            if self._writing is not None:
+                self._writing.cancel()
             self.finished.set()
         if refusal := self._ended.result():
             await refuse(self._socket, refusal)
@@ -187,7 +198,7 @@ class Session:
                 self.send(Result(id=message.id, problem=Problem(code=Code.UNSUPPORTED, message=sentence)))
             case _:
                 await self._slots.acquire()
-                tasks.create_task(self._answer(message), name=f"session {message.type}")
+                tasks.create_task(self._answer(message), name=f"session {message.type}", eager_start=True)
 
     def _refuse_frame(self, frame: bytes | str, error: ContractError) -> None:
         """Answer a frame with an id; without one pass over an unknown type, and end the session otherwise."""
@@ -240,8 +251,11 @@ class Session:
 
     async def _write(self) -> None:
         try:
-            while True:
-                for frame in _frames(await self._unsent.get(), self._schema):
+            while self._unsent:
+                message = self._unsent.popleft()
+                if isinstance(message, ValueChanged | EventHappened | Heartbeat):
+                    message = replace(message, sent=self._services.clock.monotonic())
+                for frame in _frames(message, self._schema):
                     await self._socket.send_frame(frame, WSMsgType.TEXT)
         except ClientConnectionResetError:
             self.end()

@@ -156,7 +156,8 @@ class ValueChanged:
     """Gateway → Home Assistant: a property reported a value.
 
     ``key``: equal in every delivery of the same MQTT message, None without one. ``redelivered``: the broker may have
-    delivered the message before; a receiver that has already seen its key drops it. ``age`` in seconds.
+    delivered the message before; a receiver that has already seen its key drops it. ``age`` in seconds. ``received``,
+    ``sent``: seconds on the gateway's monotonic clock, which says nothing about the time of day.
     """
 
     type: ClassVar[str] = "value_changed"
@@ -167,6 +168,8 @@ class ValueChanged:
     age: float
     key: str | None = None
     redelivered: bool = False
+    received: float | None = None
+    sent: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +184,7 @@ class AvailabilityChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventHappened:
-    """Gateway → Home Assistant: a device event. ``key`` and ``redelivered`` as in ``ValueChanged``.
+    """Gateway → Home Assistant: a device event. ``key`` and others as in ``ValueChanged``.
 
     ``possible_repeat``: it may have been sent before, which cannot be determined; a repeated event is better than a
     lost one.
@@ -196,6 +199,8 @@ class EventHappened:
     key: str | None = None
     redelivered: bool = False
     possible_repeat: bool = False
+    received: float | None = None
+    sent: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,12 +67,13 @@ class Heartbeat:
     """Sign of life, sent in both directions every ``HEARTBEAT_EVERY``.
 
     From Home Assistant, ``sequence``: changes up to this number, and the ``MissedChangesReport``, have been processed.
-    Such a change is confirmed within a second.
+    Such a change is confirmed within a second. From the gateway, ``sent``: as in ``ValueChanged``.
     """
 
     type: ClassVar[str] = "heartbeat"
     # Not raised before people are notified of the missed changes; otherwise a crash would lose the report.
     sequence: int | None = None
+    sent: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,6 +124,7 @@ async def with_endpoints(
         feed=ChangeFeed(clock, tuple),
         requests=Requests(backend, backend, backend),
         status=backend,
+        clock=clock,
     )
     producers = EventsEndpoint(outbox)
     metrics = MetricsEndpoint(store, outbox, backend, folder, producers.accept_seconds)

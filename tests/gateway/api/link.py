@@ -43,7 +43,7 @@ class Link:
                 frame = await self.socket.receive()
                 assert frame.type is WSMsgType.TEXT, f"the session ended: {frame}"
                 message = decode(frame.data, FROM_GATEWAY)
-                if beats or message != Heartbeat():
+                if beats or not isinstance(message, Heartbeat):
                     return message
 
     async def end(self) -> int | None:

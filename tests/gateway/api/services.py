@@ -153,6 +153,7 @@ async def serving(
         feed=feed,
         requests=Requests(cast("Any", backend), cast("Any", backend), cast("Any", backend)),
         status=cast("StatusReader", backend),
+        clock=clock,
         limits=limits,
     )
     server = Server(services, store, pairing, "9.8.7", page=page)

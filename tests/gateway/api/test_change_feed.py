@@ -123,6 +123,7 @@ def test_changes_missed_by_the_same_run_are_replayed_first_with_their_age(harnes
     assert replayed(received) == [False, True]
     assert isinstance(first, ValueChanged)
     assert first.age == 20.5
+    assert first.received == harness.clock.seconds - 20, "when the device's message was received"
 
 
 def test_changes_already_received_are_not_replayed(harness: FeedHarness) -> None:

@@ -23,7 +23,7 @@ from .services import SITE, ServerHarness, serving
 
 async def test_heartbeats_are_sent_unprompted(server: ServerHarness) -> None:
     link = await server.open()
-    assert [await link.next(beats=True) for _ in range(3)] == [Heartbeat()] * 3
+    assert [type(await link.next(beats=True)) for _ in range(3)] == [Heartbeat] * 3
 
 
 async def test_every_frame_counts_as_contact(server: ServerHarness) -> None:
@@ -227,3 +227,16 @@ async def test_the_session_of_a_silent_home_assistant_is_closed(tmp_path: Path, 
     async with serving(tmp_path, unused_tcp_port, Limits(silence=0.05)) as server:
         await (await server.open()).end()
         assert server.alerts.calls == ["opened", "closed"]
+
+
+async def test_changes_and_heartbeats_say_when_they_were_sent(server: ServerHarness) -> None:
+    link = await server.open()
+    await subscribe(link)
+    server.feed.publish(change(value=True))
+    while not isinstance(received := await link.next(), ValueChanged):
+        pass
+    assert received.received is not None
+    assert received.sent == received.received, "the clock of the test stands still"
+    beat = await link.next(beats=True)
+    assert isinstance(beat, Heartbeat)
+    assert beat.sent == received.sent
