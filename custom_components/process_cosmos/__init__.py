@@ -44,6 +44,7 @@ async def async_setup_entry(hass: HomeAssistant, entry: CosmosConfigEntry) -> No
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     if coordinator:
         entry.async_on_unload(coordinator.references.async_start())
+        entry.async_on_unload(coordinator.reaction_times.async_start())
         coordinator.connection.async_start()
 
     entry.async_on_unload(garbage_collection.async_apply_option(hass))

@@ -49,6 +49,11 @@ CONF_AT_ONCE: Final = "at_once"
 CONF_STEADY: Final = "steady"
 """Whether full garbage collections are made shorter; absent in older entries."""
 
+CONF_BUDGET: Final = "budget"
+"""Milliseconds that a reaction may take; absent in older entries."""
+
+DEFAULT_BUDGET: Final = 100
+
 AVAILABLE_FOR: Final = 10.0
 """Seconds that entities stay available after the connection was lost: a gateway restarts in 2 s."""
 

@@ -13,7 +13,7 @@ from homeassistant.util import dt as dt_util
 
 from .alerts.engine import Alerts
 from .alerts.safe_duration import duration
-from .const import CONF_AT_ONCE
+from .const import CONF_AT_ONCE, CONF_BUDGET, DEFAULT_BUDGET
 from .contract.alerts import Notified, Propose
 from .contract.destinations import Status
 from .contract.devices import (
@@ -38,6 +38,7 @@ from .issues.destination_issues import DestinationIssues
 from .issues.polarity import PolarityIssue
 from .issues.status_issues import show_status
 from .reactions.coalescing import CoalescedWrites
+from .reactions.reaction_times import ReactionTimes
 from .reactions.references import References
 
 _MAX_QUEUED = 1000
@@ -47,10 +48,11 @@ _DEVICES_AT_ONCE = 10
 """Devices processed before control returns to the event loop."""
 
 type Subject = str | tuple[str]
-"""The subject of a listener: a device id, which may be any text, or ``DEVICES`` or ``STATUS``, which are tuples."""
+"""The subject of a listener: a device id, which may be any text, or one of the tuples below."""
 
 DEVICES: Subject = ("devices",)
 STATUS: Subject = ("status",)
+AUTOMATIONS: Subject = ("automations",)
 
 _JITTER = timedelta(seconds=30)
 """Timestamps computed from ages vary by less than this even if nothing has happened."""
@@ -79,7 +81,8 @@ class CosmosCoordinator:
         self.at_once: frozenset[str] = frozenset(entry.options.get(CONF_AT_ONCE, ()))
         """Ids in the entity registry of numbers whose changes are always shown at once."""
         self.held_writes: set[CoalescedWrites] = set()
-        self.references = References(hass, self._release_writes)
+        self.references = References(hass, self._references_renewed)
+        self.reaction_times = ReactionTimes(hass, entry.options.get(CONF_BUDGET, DEFAULT_BUDGET) / 1000)
         self.connection = GatewayConnection(
             hass, entry, access, alerts.run, process_fn=self._process_session, on_unavailable=self._call_all_listeners
         )
@@ -97,15 +100,18 @@ class CosmosCoordinator:
         return lambda: self._listeners[subject].remove(listener)
 
     @callback
-    def _release_writes(self) -> None:
-        """Write the numbers that were held back and that something refers to now."""
+    def _references_renewed(self) -> None:
+        """Write the numbers that were held back and that something refers to now; find new automations."""
         for writes in tuple(self.held_writes):
             writes.release()
+        self.reaction_times.automations_changed()
+        self._call_listeners(AUTOMATIONS)
 
     async def _process_session(self, session: Session) -> None:
         """Process the messages of one session until it ends; raise a ``GatewayError``."""
         queue: asyncio.Queue[Heartbeat | Committed | Notified | Propose] = asyncio.Queue(_MAX_QUEUED)
         self._missed.session_opened()
+        self.reaction_times.session_opened()
         session.processed_fn = self._missed.confirm
         self._snapshot_applied.clear()
         ended: GatewayError | None = None
@@ -144,6 +150,8 @@ class CosmosCoordinator:
         async for message in session.messages():
             if isinstance(message, Heartbeat | Committed | Notified | Propose):
                 self._alerts.gateway_presence.async_mark_active()
+                if isinstance(message, Heartbeat):
+                    self.reaction_times.note(message)
                 await queue.put(message)
             elif isinstance(message, Snapshot):
                 await self._apply_snapshot(message)
@@ -195,7 +203,8 @@ class CosmosCoordinator:
                 remove_device(self.hass, self.entry, device_id)
                 self._polarity_issue.update_device(device_id, None)
         if update:
-            self._call_listeners(update.device, update)
+            with self.reaction_times.caused_by(change):
+                self._call_listeners(update.device, update)
 
     def _apply_status(self, status: Status) -> None:
         old = self.status

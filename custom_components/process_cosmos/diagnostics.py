@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict
+from operator import attrgetter
 from typing import Any
 
 from homeassistant.components.automation import automations_with_blueprint
@@ -13,6 +14,8 @@ from .contract.destinations import BrokerLink, Status
 from .coordinator import CosmosCoordinator
 from .data import CosmosConfigEntry, loaded_runtime
 from .gateway.devices import DeviceState
+from .reactions.garbage_collection import FULL_COLLECTIONS, FullCollections
+from .reactions.reaction_times import PARTS, ReactionTimes
 from .workflows.workflows import Copy, async_find_copies
 
 
@@ -28,6 +31,7 @@ async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: CosmosC
         "notified": {key: len(entry.options[key]) for key in (CONF_PHONES, CONF_NOTIFY_ENTITIES, CONF_DESTINATIONS)}
         | {CONF_PERSISTENT: entry.options.get(CONF_PERSISTENT, False)},
         "alerts": Counter(alert.state for alert in runtime.alerts.alive) if runtime else None,
+        "full_collections": _collections(hass.data[FULL_COLLECTIONS]),
         "gateway": _gateway(runtime.coordinator) if runtime and runtime.coordinator else None,
         "workflows": [_workflow(hass, copy) for each in (await async_find_copies(hass)).values() for copy in each],
     }
@@ -47,6 +51,26 @@ def _gateway(coordinator: CosmosCoordinator) -> dict[str, Any]:
         "frames_ignored": session.ignored if session else None,
         "status": _status(site.status) if site else None,
         "things": [_device(device_state) for device_state in coordinator.devices.by_id.values()],
+        "reactions": [_reactions(coordinator.reaction_times, one) for one in coordinator.reaction_times.automations],
+    }
+
+
+def _collections(collections: FullCollections) -> dict[str, Any]:
+    return {name: getattr(collections, name) for name in ("frozen", "without_freeze", "with_freeze")}
+
+
+def _reactions(times: ReactionTimes, automation: str) -> dict[str, Any]:
+    """Return times in seconds; ``slowest``: the parts of the slowest reaction, ``mean``: those of all."""
+    summary = times.summary(automation)
+    parts = [asdict(each) for each in sorted(summary.reactions, key=attrgetter("seconds"))]
+    return {
+        "budget": summary.budget,
+        "reactions": len(parts),
+        "over_budget": len(summary.slow),
+        "p50": summary.percentile(50),
+        "p99": summary.percentile(99),
+        "mean": {name: sum(each[name] for each in parts) / len(parts) for name in PARTS} if parts else None,
+        "slowest": {name: parts[-1][name] for name in PARTS} if parts else None,
     }
 
 

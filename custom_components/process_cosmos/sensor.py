@@ -1,30 +1,38 @@
-"""Sensors: number and text properties of devices, open alerts, and the status of the app."""
+"""Sensors: number and text properties of devices, open alerts, the app's status, and reaction times of automations."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from operator import attrgetter
 from typing import Any, override
 
+from homeassistant.components.automation import DOMAIN as AUTOMATION
 from homeassistant.components.sensor import SensorDeviceClass, SensorEntity, SensorEntityDescription, SensorStateClass
 from homeassistant.components.sensor.const import DEVICE_CLASS_UNITS
-from homeassistant.const import EntityCategory
+from homeassistant.const import EntityCategory, UnitOfTime
 from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.dispatcher import async_dispatcher_connect
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.helpers.typing import StateType
 
 from .alerts.engine import SIGNAL_ALERT_CHANGED, AlertChange, Alerts
 from .contract.destinations import LinkState, Priority, StorageState
 from .contract.devices import Hint, Property, PropertyKind
-from .coordinator import SiteStatus
+from .coordinator import AUTOMATIONS, CosmosCoordinator, SiteStatus
 from .data import CosmosConfigEntry
 from .entity import PropertyEntity, SiteEntity, StatusEntity, add_property_entities
 from .gateway.destination_texts import label_of
+from .gateway.devices import DeviceUpdate
+from .issues.reaction_issue import clear_reaction_issues, show_reaction_issue
+from .reactions.reaction_times import ReactionSummary
 
 PARALLEL_UPDATES = 0
 
 _LONGEST_STATE = 255
+_REACTIONS_EVERY = timedelta(seconds=30)
 _WORST_FIRST = (LinkState.REFUSED, LinkState.OFFLINE, LinkState.UNKNOWN, LinkState.CONNECTED, LinkState.OFF)
 
 
@@ -108,6 +116,15 @@ SITE_SENSORS = (
     ),
 )
 
+REACTION_TIME = SensorEntityDescription(
+    key="reaction_time",
+    device_class=SensorDeviceClass.DURATION,
+    state_class=SensorStateClass.MEASUREMENT,
+    native_unit_of_measurement=UnitOfTime.MILLISECONDS,
+    suggested_display_precision=0,
+    entity_category=EntityCategory.DIAGNOSTIC,
+)
+
 OPEN_ALERTS = SensorEntityDescription(key="open_alerts", state_class=SensorStateClass.MEASUREMENT)
 
 _DEVICE_CLASSES: Mapping[Hint, SensorDeviceClass] = {
@@ -126,7 +143,28 @@ async def async_setup_entry(
     async_add_entities([OpenAlerts(entry, entry.runtime_data.alerts)])
     if coordinator := entry.runtime_data.coordinator:
         async_add_entities(SiteSensor(coordinator, row) for row in SITE_SENSORS)
+        _add_reaction_times(entry, coordinator, async_add_entities)
     add_property_entities(entry, async_add_entities, PropertySensor)
+
+
+def _add_reaction_times(
+    entry: CosmosConfigEntry, coordinator: CosmosCoordinator, add: AddConfigEntryEntitiesCallback
+) -> None:
+    """Add a sensor for each automation made from our blueprints, now and when one appears."""
+    shown: set[str] = set()
+
+    @callback
+    def add_new(_: DeviceUpdate | None = None) -> None:
+        found = coordinator.reaction_times.automations
+        for automation in found.keys() - shown:
+            sensor = ReactionTimeSensor(coordinator, automation, found[automation])
+            shown.add(automation)
+            # The id of a deleted automation may be used again.
+            sensor.async_on_remove(partial(shown.discard, automation))
+            add([sensor])
+
+    entry.async_on_unload(coordinator.async_watch(AUTOMATIONS, add_new))
+    add_new()
 
 
 class OpenAlerts(SiteEntity, SensorEntity):
@@ -152,6 +190,63 @@ class OpenAlerts(SiteEntity, SensorEntity):
             self.async_write_ha_state()
 
         self.async_on_remove(async_dispatcher_connect(self.hass, SIGNAL_ALERT_CHANGED, changed))
+
+
+class ReactionTimeSensor(SiteEntity, SensorEntity):
+    """The 99th percentile of the reaction times of one automation in the last 24 hours.
+
+    It is written at intervals: no reaction must wait for a sensor's state write, and reactions expire without an event.
+    """
+
+    def __init__(self, coordinator: CosmosCoordinator, automation: str, name: str) -> None:
+        """Show the reactions of the automation with the unique id ``automation``."""
+        super().__init__(coordinator.entry, REACTION_TIME)
+        self._attr_unique_id = f"{self._attr_unique_id}_{automation}"
+        self._attr_translation_placeholders = {"automation": name}
+        self._coordinator = coordinator
+        self._automation = automation
+        self._summary = ReactionSummary((), coordinator.reaction_times.budget)
+
+    @property
+    @override
+    def native_value(self) -> float | None:
+        """The percentile in milliseconds."""
+        return _milliseconds(self._summary.percentile(99))
+
+    @property
+    @override
+    def extra_state_attributes(self) -> dict[str, Any]:
+        """Median and budget in milliseconds, the number of reactions, and how many of them exceeded the budget."""
+        return {
+            "median": _milliseconds(self._summary.percentile(50)),
+            "budget": _milliseconds(self._summary.budget),
+            "reactions": len(self._summary.reactions),
+            "over_budget": len(self._summary.slow),
+        }
+
+    @override
+    async def async_added_to_hass(self) -> None:
+        """Show the newest reactions twice a minute; remove the sensor when its automation is deleted."""
+        self.async_on_remove(async_track_time_interval(self.hass, self._refresh, _REACTIONS_EVERY))
+        self.async_on_remove(self._coordinator.async_watch(AUTOMATIONS, self._automations_changed))
+
+    @callback
+    def _automations_changed(self, _: DeviceUpdate | None) -> None:
+        registry = er.async_get(self.hass)
+        if registry.async_get_entity_id(AUTOMATION, AUTOMATION, self._automation) is None:
+            registry.async_remove(self.entity_id)
+
+    @callback
+    def _refresh(self, _: datetime) -> None:
+        self._summary = self._coordinator.reaction_times.summary(self._automation)
+        name = self._attr_translation_placeholders["automation"]
+        show_reaction_issue(self.hass, self._coordinator.entry, (self._automation, name), self._summary)
+        self.async_write_ha_state()
+
+    @override
+    async def async_will_remove_from_hass(self) -> None:
+        """Delete the issue, which nothing would update."""
+        clear_reaction_issues(self.hass, self._coordinator.entry, self._automation)
 
 
 class SiteSensor(StatusEntity, SensorEntity):
@@ -198,3 +293,7 @@ class PropertySensor(PropertyEntity, SensorEntity):
     def native_value(self) -> StateType:
         """The newest reported value; a text is cut to the maximum length of a state."""
         return self.reported[:_LONGEST_STATE] if isinstance(self.reported, str) else self.reported
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(1000 * seconds, 1)

@@ -118,6 +118,7 @@ async def test_a_disconnected_gateway_has_diagnostics_too(
         "frames_ignored": None,
         "status": None,
         "things": [],
+        "reactions": [],
     }
 
 

@@ -12,6 +12,9 @@ from homeassistant.helpers.selector import (
     DeviceSelectorConfig,
     EntitySelector,
     EntitySelectorConfig,
+    NumberSelector,
+    NumberSelectorConfig,
+    NumberSelectorMode,
     SelectOptionDict,
     SelectSelector,
     SelectSelectorConfig,
@@ -24,10 +27,12 @@ from yarl import URL
 
 from custom_components.process_cosmos.const import (
     CONF_AT_ONCE,
+    CONF_BUDGET,
     CONF_NOTIFY_ENTITIES,
     CONF_PERSISTENT,
     CONF_PHONES,
     CONF_STEADY,
+    DEFAULT_BUDGET,
     DOMAIN,
 )
 from custom_components.process_cosmos.contract.destinations import (
@@ -108,6 +113,12 @@ REACTIONS = vol.Schema(
     {
         vol.Optional(CONF_AT_ONCE, default=[]): EntitySelector(
             EntitySelectorConfig(multiple=True, filter={"integration": DOMAIN, "domain": ["sensor", "number"]})
+        ),
+        vol.Required(CONF_BUDGET, default=DEFAULT_BUDGET): vol.All(
+            NumberSelector(
+                NumberSelectorConfig(min=1, max=10_000, unit_of_measurement="ms", mode=NumberSelectorMode.BOX)
+            ),
+            vol.Coerce(int),
         ),
         vol.Required(CONF_STEADY, default=False): BooleanSelector(),
     }

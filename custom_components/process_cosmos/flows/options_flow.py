@@ -11,7 +11,7 @@ from homeassistant.helpers import entity_registry as er
 from custom_components.process_cosmos.alerts.recipient_selection import current_selection, phone_notify_entities
 from custom_components.process_cosmos.alerts.recipients import as_options
 from custom_components.process_cosmos.alerts.test_notification import async_test_notification, results_shown
-from custom_components.process_cosmos.const import CONF_AT_ONCE, CONF_DESTINATIONS, CONF_STEADY, DOMAIN
+from custom_components.process_cosmos.const import CONF_AT_ONCE, CONF_DESTINATIONS, DOMAIN
 from custom_components.process_cosmos.contract.alerts import Severity
 from custom_components.process_cosmos.contract.destinations import DestinationKind, Link, RemoveDestination, Waiting
 from custom_components.process_cosmos.contract.errors import Code
@@ -123,18 +123,13 @@ class CosmosOptionsFlow(AddDestinationSteps, OptionsFlowWithReload):
         )
 
     async def async_step_reactions(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Ask which numbers are always shown at once, and whether garbage collections should be short."""
+        """Ask which numbers are always shown at once, how long reactions may take, and whether to make them steady."""
         registry = er.async_get(self.hass)
         if user_input is not None:
             chosen = (registry.async_get(entity) for entity in user_input[CONF_AT_ONCE])
-            return self._save_options(
-                {CONF_AT_ONCE: [one.id for one in chosen if one], CONF_STEADY: user_input[CONF_STEADY]}
-            )
+            return self._save_options({**user_input, CONF_AT_ONCE: [one.id for one in chosen if one]})
         found = (registry.async_get(one) for one in self.config_entry.options.get(CONF_AT_ONCE, ()))
-        suggested = {
-            CONF_AT_ONCE: [one.entity_id for one in found if one],
-            CONF_STEADY: self.config_entry.options.get(CONF_STEADY, False),
-        }
+        suggested = {**self.config_entry.options, CONF_AT_ONCE: [one.entity_id for one in found if one]}
         collections = self.hass.data[FULL_COLLECTIONS]
         return self.async_show_form(
             step_id="reactions",

@@ -56,6 +56,8 @@ class Issue(StrEnum):
     RECIPIENT_FAILS = "recipient_fails"
     RECIPIENT_GONE = "recipient_gone"
     NOBODY_LEFT = "nobody_left"
+    REACTIONS_SLOW = "reactions_slow"
+    REACTIONS_UNSTEADY = "reactions_unsteady"
 
 
 _UPDATES = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/install.md#update"
@@ -64,6 +66,8 @@ _POLARITY = "https://github.com/process-cosmos/process-cosmos/blob/main/wire/dev
 _ISSUES = "https://github.com/process-cosmos/process-cosmos/issues"
 
 _LINKS = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/errors.md#why-a-link-is-offline-or-refused"
+
+_REACTIONS = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/reactions.md#how-long-reactions-take"
 
 _LEARN_MORE: Mapping[Issue, str] = {
     Issue.SCHEMA_TOO_OLD: _UPDATES,
@@ -76,6 +80,8 @@ _LEARN_MORE: Mapping[Issue, str] = {
     Issue.DESTINATION_REFUSED: _LINKS,
     Issue.DESTINATION_OFFLINE: _LINKS,
     Issue.POLARITY_UNKNOWN: _POLARITY,
+    Issue.REACTIONS_SLOW: _REACTIONS,
+    Issue.REACTIONS_UNSTEADY: _REACTIONS,
 }
 
 _FIXABLE = frozenset(
@@ -104,6 +110,8 @@ _WARNINGS = frozenset(
         Issue.DEVICE_LIMITED,
         Issue.TOO_MANY_DEVICES,
         Issue.POLARITY_UNKNOWN,
+        Issue.REACTIONS_SLOW,
+        Issue.REACTIONS_UNSTEADY,
     }
 )
 """Issues that are warnings; all others are errors."""

@@ -5,10 +5,11 @@ second, in a Home Assistant of usual size. ``gc.freeze`` leaves out of the walk 
 """
 
 import gc
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from time import perf_counter
+from time import monotonic
 from typing import Any
 
 from homeassistant.const import EVENT_HOMEASSISTANT_FINAL_WRITE
@@ -25,6 +26,9 @@ FREEZE_AFTER = 20.0
 _FULL = 2
 """The generation that a full collection collects."""
 
+_REMEMBERED = 16
+"""Number of collections that a measured reaction may overlap: one at a time happens every few seconds."""
+
 
 @dataclass(slots=True)
 class FullCollections:
@@ -38,17 +42,26 @@ class FullCollections:
     without_freeze: float | None = None
     with_freeze: float | None = None
     _begun: float = 0.0
+    _newest: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    """Begin and end, in monotonic seconds."""
 
     def measure(self, phase: str, info: Mapping[str, Any]) -> None:
         """Measure a collection; called by the interpreter at its ``start`` and its ``stop``."""
         if info["generation"] != _FULL:
             return
         if phase == "start":
-            self._begun = perf_counter()
-        elif self.frozen:
-            self.with_freeze = perf_counter() - self._begun
+            self._begun = monotonic()
+            return
+        ended = monotonic()
+        self._newest.append((self._begun, ended))
+        if self.frozen:
+            self.with_freeze = ended - self._begun
         else:
-            self.without_freeze = perf_counter() - self._begun
+            self.without_freeze = ended - self._begun
+
+    def seconds_between(self, begin: float, end: float) -> float:
+        """Return how much of the time from ``begin`` to ``end`` (monotonic) full collections took."""
+        return sum(max(0.0, min(end, ended) - max(begin, begun)) for begun, ended in self._newest)
 
     @callback
     def freeze(self) -> None:

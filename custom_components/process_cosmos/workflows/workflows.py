@@ -21,7 +21,7 @@ from homeassistant.components.blueprint.const import BLUEPRINT_FOLDER, CONF_BLUE
 from homeassistant.components.blueprint.errors import BlueprintInUse
 from homeassistant.config import async_hass_config_yaml, config_per_platform
 from homeassistant.const import CONF_DEFAULT, CONF_PATH, CONF_VARIABLES, SERVICE_RELOAD
-from homeassistant.core import HomeAssistant
+from homeassistant.core import HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.util.file import WriteError, write_utf8_file_atomic
 from homeassistant.util.yaml import load_yaml_dict
@@ -128,6 +128,21 @@ async def async_find_automations(hass: HomeAssistant, path: str) -> Sequence[Map
     return [one for _, one in written if isinstance(one, dict) and _made_from(one) == path]
 
 
+@callback
+def async_workflow_automations(hass: HomeAssistant) -> Mapping[str, str]:
+    """Return the names of the loaded automations made from an offered blueprint or a copy of it, by unique id.
+
+    An automation of ``configuration.yaml`` without an ``id`` has no unique id, and is left out.
+    """
+    component = hass.data.get(AUTOMATION)
+    loaded = component.entities if component else ()
+    return {
+        one.unique_id: str(one.name)
+        for one in loaded
+        if one.unique_id and _is_workflow((one.raw_config or {}).get(CONF_VARIABLES))
+    }
+
+
 async def async_load_offered(hass: HomeAssistant, name: str) -> Blueprint:
     """Load and return an offered blueprint."""
     return (await hass.async_add_executor_job(_offered))[name]
@@ -153,6 +168,10 @@ def _workflow(blueprint: Blueprint) -> tuple[str, str]:
     variables = blueprint.data.get(CONF_VARIABLES)
     known = variables if isinstance(variables, dict) else {}
     return str(known.get("cosmos_workflow", "")), str(known.get("cosmos_version", ""))
+
+
+def _is_workflow(variables: object) -> bool:
+    return isinstance(variables, dict) and "cosmos_workflow" in variables
 
 
 def _content(blueprint: Blueprint) -> Mapping[str, Any]:

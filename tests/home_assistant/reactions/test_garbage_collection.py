@@ -12,7 +12,7 @@ from homeassistant.helpers import entity_registry as er
 from homeassistant.util import dt as dt_util
 from pytest_homeassistant_custom_component.common import MockConfigEntry, async_fire_time_changed
 
-from custom_components.process_cosmos.const import CONF_AT_ONCE, CONF_STEADY
+from custom_components.process_cosmos.const import CONF_AT_ONCE, CONF_BUDGET, CONF_STEADY
 from custom_components.process_cosmos.reactions.garbage_collection import (
     FREEZE_AFTER,
     FULL_COLLECTIONS,
@@ -111,17 +111,17 @@ async def test_the_dialog_shows_the_effect_and_saves_what_is_shown_at_once(
     assert (placeholders["without"], placeholders["with"]) == ("0.46 s", "?")
     temperature = "sensor.cellar_temperature"
     await hass.config_entries.options.async_configure(
-        shown["flow_id"], {CONF_AT_ONCE: [temperature, "sensor.unknown"], CONF_STEADY: True}
+        shown["flow_id"], {CONF_AT_ONCE: [temperature, "sensor.unknown"], CONF_BUDGET: 50, CONF_STEADY: True}
     )
     await hass.async_block_till_done()
     entry = er.async_get(hass).async_get(temperature)
     assert entry
     assert linked.options[CONF_AT_ONCE] == [entry.id]
-    assert linked.options[CONF_STEADY] is True
+    assert (linked.options[CONF_BUDGET], linked.options[CONF_STEADY]) == (50, True)
     shown = await hass.config_entries.options.async_init(linked.entry_id)
     shown = await hass.config_entries.options.async_configure(shown["flow_id"], {"next_step_id": "reactions"})
     suggested = {str(key): key.description["suggested_value"] for key in shown["data_schema"].schema}
-    assert suggested == {CONF_AT_ONCE: [temperature], CONF_STEADY: True}
+    assert suggested == {CONF_AT_ONCE: [temperature], CONF_BUDGET: 50, CONF_STEADY: True}
 
 
 async def test_a_site_without_the_app_has_no_reaction_times(hass: HomeAssistant, people_only: MockConfigEntry) -> None:
