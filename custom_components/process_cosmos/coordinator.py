@@ -82,7 +82,8 @@ class CosmosCoordinator:
         """Ids in the entity registry of numbers whose changes are always shown at once."""
         self.held_writes: set[CoalescedWrites] = set()
         self.references = References(hass, self._references_renewed)
-        self.reaction_times = ReactionTimes(hass, entry.options.get(CONF_BUDGET, DEFAULT_BUDGET) / 1000)
+        budget = entry.options.get(CONF_BUDGET, DEFAULT_BUDGET) / 1000
+        self.reaction_times = ReactionTimes(hass, entry.entry_id, budget)
         self.connection = GatewayConnection(
             hass, entry, access, alerts.run, process_fn=self._process_session, on_unavailable=self._call_all_listeners
         )

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from operator import attrgetter
 from typing import Any, override
 
@@ -26,7 +25,7 @@ from .data import CosmosConfigEntry
 from .entity import PropertyEntity, SiteEntity, StatusEntity, add_property_entities
 from .gateway.destination_texts import label_of
 from .gateway.devices import DeviceUpdate
-from .issues.reaction_issue import clear_reaction_issues, show_reaction_issue
+from .issues.reaction_issue import clear_reaction_issue, show_reaction_issue
 from .reactions.reaction_times import ReactionSummary
 
 PARALLEL_UPDATES = 0
@@ -150,21 +149,29 @@ async def async_setup_entry(
 def _add_reaction_times(
     entry: CosmosConfigEntry, coordinator: CosmosCoordinator, add: AddConfigEntryEntitiesCallback
 ) -> None:
-    """Add a sensor for each automation made from our blueprints, now and when one appears."""
+    """Keep a sensor for each automation made from our blueprints."""
     shown: set[str] = set()
+    registry = er.async_get(coordinator.hass)
+    prefix = f"{entry.entry_id}_{REACTION_TIME.key}_"
 
     @callback
-    def add_new(_: DeviceUpdate | None = None) -> None:
+    def update(_: DeviceUpdate | None = None) -> None:
+        # Also those of automations that were deleted while the entry was not loaded.
+        for sensor in er.async_entries_for_config_entry(registry, entry.entry_id):
+            automation = sensor.unique_id.removeprefix(prefix)
+            if sensor.unique_id.startswith(prefix) and not _is_automation(registry, automation):
+                registry.async_remove(sensor.entity_id)
+                shown.discard(automation)
         found = coordinator.reaction_times.automations
-        for automation in found.keys() - shown:
-            sensor = ReactionTimeSensor(coordinator, automation, found[automation])
-            shown.add(automation)
-            # The id of a deleted automation may be used again.
-            sensor.async_on_remove(partial(shown.discard, automation))
-            add([sensor])
+        add(ReactionTimeSensor(coordinator, one, found[one]) for one in found.keys() - shown)
+        shown.update(found)
 
-    entry.async_on_unload(coordinator.async_watch(AUTOMATIONS, add_new))
-    add_new()
+    entry.async_on_unload(coordinator.async_watch(AUTOMATIONS, update))
+    update()
+
+
+def _is_automation(registry: er.EntityRegistry, unique_id: str) -> bool:
+    return registry.async_get_entity_id(AUTOMATION, AUTOMATION, unique_id) is not None
 
 
 class OpenAlerts(SiteEntity, SensorEntity):
@@ -226,27 +233,21 @@ class ReactionTimeSensor(SiteEntity, SensorEntity):
 
     @override
     async def async_added_to_hass(self) -> None:
-        """Show the newest reactions twice a minute; remove the sensor when its automation is deleted."""
+        """Show the newest reactions twice a minute."""
         self.async_on_remove(async_track_time_interval(self.hass, self._refresh, _REACTIONS_EVERY))
-        self.async_on_remove(self._coordinator.async_watch(AUTOMATIONS, self._automations_changed))
-
-    @callback
-    def _automations_changed(self, _: DeviceUpdate | None) -> None:
-        registry = er.async_get(self.hass)
-        if registry.async_get_entity_id(AUTOMATION, AUTOMATION, self._automation) is None:
-            registry.async_remove(self.entity_id)
 
     @callback
     def _refresh(self, _: datetime) -> None:
-        self._summary = self._coordinator.reaction_times.summary(self._automation)
-        name = self._attr_translation_placeholders["automation"]
+        times = self._coordinator.reaction_times
+        self._summary = times.summary(self._automation)
+        name = times.automations.get(self._automation, self._attr_translation_placeholders["automation"])
         show_reaction_issue(self.hass, self._coordinator.entry, (self._automation, name), self._summary)
         self.async_write_ha_state()
 
     @override
     async def async_will_remove_from_hass(self) -> None:
         """Delete the issue, which nothing would update."""
-        clear_reaction_issues(self.hass, self._coordinator.entry, self._automation)
+        clear_reaction_issue(self.hass, self._coordinator.entry, self._automation)
 
 
 class SiteSensor(StatusEntity, SensorEntity):

@@ -104,7 +104,7 @@ class Session:
 
         It is written before this returns, unless others wait because Home Assistant reads too slowly.
         """
-        if schema_of_type(message) > self._schema:
+        if schema_of_type(message) > self._schema or self._ended.done():
             return
         self._unsent.append(message)
         if len(self._unsent) > _MOST_UNSENT:
@@ -112,6 +112,12 @@ class Session:
         elif self._writing is None or self._writing.done():
             # Eagerly, because an automation waits for a change, and the caller still has to prepare what is stored.
             self._writing = asyncio.create_task(self._write(), name="session writer", eager_start=True)
+            self._writing.add_done_callback(self._writer_ended)
+
+    def _writer_ended(self, writer: asyncio.Task[None]) -> None:
+        """End the session with the error of its writer, which ``serve`` raises."""
+        if not writer.cancelled() and (error := writer.exception()) and not self._ended.done():
+            self._ended.set_exception(error)
 
     def end(self, refusal: Refused | None = None) -> None:
         """End the session, after sending ``refusal`` if given; return at once."""
@@ -139,6 +145,7 @@ class Session:
             self._services.alerts.session_closed(announced=self._announced)
             if self._writing is not None:
                 self._writing.cancel()
+                await asyncio.gather(self._writing, return_exceptions=True)
             self.finished.set()
         if refusal := self._ended.result():
             await refuse(self._socket, refusal)
@@ -252,12 +259,14 @@ class Session:
     async def _write(self) -> None:
         try:
             while self._unsent:
-                message = self._unsent.popleft()
+                message = self._unsent[0]
                 if isinstance(message, ValueChanged | EventHappened | Heartbeat):
                     message = replace(message, sent=self._services.clock.monotonic())
                 for frame in _frames(message, self._schema):
                     await self._socket.send_frame(frame, WSMsgType.TEXT)
-        except ClientConnectionResetError:
+                # Only now: a later number would confirm a message that could not be written.
+                self._unsent.popleft()
+        except ConnectionError:
             self.end()
 
     async def _wait_for_caught_up(self) -> None:

@@ -157,7 +157,7 @@ class ValueChanged:
 
     ``key``: equal in every delivery of the same MQTT message, None without one. ``redelivered``: the broker may have
     delivered the message before; a receiver that has already seen its key drops it. ``age`` in seconds. ``received``,
-    ``sent``: seconds on the gateway's monotonic clock, which says nothing about the time of day.
+    ``sent``: when the gateway handled and sent it, in seconds of its monotonic clock, which begins anywhere.
     """
 
     type: ClassVar[str] = "value_changed"
@@ -184,7 +184,7 @@ class AvailabilityChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventHappened:
-    """Gateway → Home Assistant: a device event. ``key`` and others as in ``ValueChanged``.
+    """Gateway → Home Assistant: a device event. ``key``, ``redelivered`` and times as in ``ValueChanged``.
 
     ``possible_repeat``: it may have been sent before, which cannot be determined; a repeated event is better than a
     lost one.

@@ -57,7 +57,6 @@ class Issue(StrEnum):
     RECIPIENT_GONE = "recipient_gone"
     NOBODY_LEFT = "nobody_left"
     REACTIONS_SLOW = "reactions_slow"
-    REACTIONS_UNSTEADY = "reactions_unsteady"
 
 
 _UPDATES = "https://github.com/process-cosmos/process-cosmos/blob/main/docs/install.md#update"
@@ -81,7 +80,6 @@ _LEARN_MORE: Mapping[Issue, str] = {
     Issue.DESTINATION_OFFLINE: _LINKS,
     Issue.POLARITY_UNKNOWN: _POLARITY,
     Issue.REACTIONS_SLOW: _REACTIONS,
-    Issue.REACTIONS_UNSTEADY: _REACTIONS,
 }
 
 _FIXABLE = frozenset(
@@ -111,7 +109,6 @@ _WARNINGS = frozenset(
         Issue.TOO_MANY_DEVICES,
         Issue.POLARITY_UNKNOWN,
         Issue.REACTIONS_SLOW,
-        Issue.REACTIONS_UNSTEADY,
     }
 )
 """Issues that are warnings; all others are errors."""

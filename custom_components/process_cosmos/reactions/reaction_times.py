@@ -11,7 +11,9 @@ from typing import Any
 from homeassistant.components.automation import EVENT_AUTOMATION_TRIGGERED
 from homeassistant.const import EVENT_CALL_SERVICE
 from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
+from homeassistant.util.hass_dict import HassKey
 
+from custom_components.process_cosmos.const import DOMAIN
 from custom_components.process_cosmos.contract.devices import EventHappened, ValueChanged
 from custom_components.process_cosmos.contract.session import Heartbeat
 from custom_components.process_cosmos.workflows.workflows import async_workflow_automations
@@ -20,18 +22,27 @@ from .garbage_collection import FULL_COLLECTIONS
 from .link_delay import LinkDelay
 
 LONGEST = 10.0
-"""Seconds after which the first action of a run is no reaction: the workflow waits on purpose."""
+"""Seconds from a message's arrival after which the first action is no reaction, because the workflow waits on purpose.
+
+A message that the gateway kept for longer, because Home Assistant was not connected, causes none either.
+"""
 
 _DAY = 86_400.0
 _MOST = 1000
 """Number of newest reactions kept for each automation."""
+
+type _Kept = dict[str, deque[Reaction]]
+"""Reactions by the unique id of the automation."""
+
+_REACTIONS: HassKey[dict[str, _Kept]] = HassKey(f"{DOMAIN}_reactions")
+"""By config entry, so that they outlast its reload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reaction:
     """Seconds from a device's message to the first action of an automation, by what took them.
 
-    ``gateway``: from receipt until it was sent, also while Home Assistant was not connected. ``link``: until Home
+    ``gateway``: from when it handled the message until it was sent, also without a session. ``link``: until Home
     Assistant read it, beyond the shortest delay of the last minutes. ``home_assistant``: until the action, without
     ``garbage_collection``, which is subtracted from ``link`` too. ``at``: when, on the monotonic clock.
     """
@@ -54,7 +65,7 @@ PARTS = ("gateway", "link", "home_assistant", "garbage_collection")
 
 @dataclass(frozen=True, slots=True)
 class ReactionSummary:
-    """The reactions of one automation in the last 24 hours, against a ``budget`` in seconds."""
+    """The newest 1,000 reactions of one automation in the last 24 hours, against a ``budget`` in seconds."""
 
     reactions: Sequence[Reaction]
     budget: float
@@ -83,10 +94,11 @@ class ReactionTimes:
     """Measures the reactions to the devices of one site.
 
     An automation whose trigger has no delay is started while the state is written, and its context names the run in
-    all its actions. So everything that starts inside ``caused_by`` belongs to the message.
+    all its actions. So everything that starts inside ``caused_by`` belongs to the message. A run that first has to end
+    another one (``mode: restart``) starts later and is not measured.
     """
 
-    def __init__(self, hass: HomeAssistant, budget: float) -> None:
+    def __init__(self, hass: HomeAssistant, entry_id: str, budget: float) -> None:
         """Measure against ``budget`` seconds; ``async_start`` begins."""
         self.budget = budget
         self.automations: Mapping[str, str] = {}
@@ -96,7 +108,7 @@ class ReactionTimes:
         self._arrival: _Arrival | None = None
         self._runs: dict[str, tuple[str, _Arrival]] = {}
         """By the context id of a run without an action so far, in order of time: automation and message."""
-        self._reactions: dict[str, deque[Reaction]] = {}
+        self._reactions = hass.data.setdefault(_REACTIONS, {}).setdefault(entry_id, {})
 
     @callback
     def async_start(self) -> CALLBACK_TYPE:
@@ -132,7 +144,9 @@ class ReactionTimes:
         if isinstance(change, ValueChanged | EventHappened) and change.sent is not None:
             arrived = monotonic()
             waited = 0.0 if change.received is None else change.sent - change.received
-            self._arrival = _Arrival(waited, self._link_delay.measure(change.sent, arrived), arrived)
+            delay = self._link_delay.measure(change.sent, arrived)
+            if waited <= LONGEST:
+                self._arrival = _Arrival(waited, delay, arrived)
         try:
             yield
         finally:

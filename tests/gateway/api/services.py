@@ -124,6 +124,7 @@ class ServerHarness:
     feed: ChangeFeed
     pairing: Pairing
     devices: list[Device]
+    clock: HandClock
     links: list[Link] = field(default_factory=list)
 
     async def connect(self, token: str | None = None) -> Link:
@@ -158,7 +159,7 @@ async def serving(
     )
     server = Server(services, store, pairing, "9.8.7", page=page)
     async with server.listen("127.0.0.1", port, None), ClientSession() as http:
-        harness = ServerHarness(http, f"http://127.0.0.1:{port}", token, alerts, backend, feed, pairing, devices)
+        harness = ServerHarness(http, f"http://127.0.0.1:{port}", token, alerts, backend, feed, pairing, devices, clock)
         yield harness
         for link in harness.links:
             await link.socket.close()

@@ -229,14 +229,55 @@ async def test_the_session_of_a_silent_home_assistant_is_closed(tmp_path: Path, 
         assert server.alerts.calls == ["opened", "closed"]
 
 
-async def test_changes_and_heartbeats_say_when_they_were_sent(server: ServerHarness) -> None:
+async def next_change(link: Link) -> ValueChanged:
+    while not isinstance(message := await link.next(), ValueChanged):
+        pass
+    return message
+
+
+async def test_a_change_is_written_before_its_publication_returns(server: ServerHarness) -> None:
     link = await server.open()
     await subscribe(link)
     server.feed.publish(change(value=True))
-    while not isinstance(received := await link.next(), ValueChanged):
-        pass
-    assert received.received is not None
-    assert received.sent == received.received, "the clock of the test stands still"
+    handled = server.clock.monotonic()
+    server.clock.seconds += 5
+    received = await next_change(link)
+    assert (received.received, received.sent) == (handled, handled)
     beat = await link.next(beats=True)
     assert isinstance(beat, Heartbeat)
-    assert beat.sent == received.sent
+    assert beat.sent == handled + 5
+
+
+async def test_a_replayed_change_says_how_long_it_waited(server: ServerHarness) -> None:
+    server.feed.publish(change(value=False))
+    link = await server.open()
+    await subscribe(link)
+    await link.socket.close()
+    server.feed.publish(change(value=True))
+    server.clock.seconds += 5
+    link = await server.open()
+    await link.send(Subscribe(id="1", run=RUN, after=0))
+    received = await next_change(link)
+    while received.value is not True:
+        received = await next_change(link)
+    assert received.received is not None
+    assert received.sent == received.received + 5
+
+
+async def test_a_message_that_cannot_be_written_ends_the_session(
+    server: ServerHarness, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = await server.open()
+    await subscribe(link)
+
+    def refuse(message: object, schema: int) -> list[bytes]:
+        if isinstance(message, ValueChanged) and message.value is True:
+            raise ValueError
+        return [encode(message, schema)]  # type: ignore[arg-type]
+
+    monkeypatch.setattr("process_cosmos_gateway.api.session._frames", refuse)
+    server.feed.publish(change(value=True))
+    server.feed.publish(change(value=False))
+    seen = [frame.data async for frame in link.socket]
+    assert not any(b"value_changed" in each.encode() for each in seen), "the number of the later one would confirm it"
+    assert "ValueError" in caplog.text
