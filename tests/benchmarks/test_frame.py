@@ -22,6 +22,8 @@ from process_cosmos_testbed.processes import ProcessFailedError
 PROMISED = {
     *("accept.events_per_s", "accept.random_events_per_s", "accept_ws.events_per_s", "alarm.p99_ms"),
     *("edge.quiet_p50_ms", "edge.quiet_p99_ms", "edge.loaded_p99_ms", "edge.cpu_s_per_1000", "edge.steady_p99_ms"),
+    *("edge_leak_guard.quiet_p50_ms", "edge_leak_guard.quiet_p99_ms", "edge_leak_guard.loaded_p99_ms"),
+    *("edge_leak_guard.cpu_s_per_1000", "edge_leak_guard.steady_p99_ms", "edge_1000_devices.cpu_s_per_1000"),
     *("drain.events_per_s", "drain_1m.events_per_s", "drain_1m.last_to_first"),
     *("drain_1m.gateway_rss_mb", "drain_1m.cloud_rss_mb", "start_1m.seconds", "start_1m.rss_mb"),
     *("idle.rss_mb", "idle.cpu_percent", "idle.wakeups_per_s"),
