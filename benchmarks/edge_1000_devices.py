@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import count
 from typing import override
 
 import orjson
@@ -33,6 +32,7 @@ _WARM_SECONDS = 5
 _BLOCKS = 2
 _SETUP_WITHIN = 600.0
 _UNACKNOWLEDGED = 100
+_LATE_SECONDS = 1.0
 
 type Published = tuple[str, bytes]
 """A topic and a payload."""
@@ -131,18 +131,20 @@ async def _set_up(
 
 
 def produce(options: BrokerOptions, base: str, devices: int, seconds: float) -> None:
-    """Report 500 numbers a second below ``base`` for ``seconds``; run in a process of its own."""
+    """Report 500 numbers a second below ``base`` for ``seconds``; run in a process of its own.
+
+    Raises ``TimeoutError`` if it was late at the end: then fewer messages arrived than are counted.
+    """
 
     async def work() -> None:
         topics = [f"{base}/meter-{number}/properties/{name}" for number in range(devices) for name in _NAMES]
         begun = time.monotonic()
         async with _publisher(options, "load") as publish:
-            for place in count():
-                due = begun + place / _PER_SECOND
-                if due > begun + seconds:
-                    return
-                await asyncio.sleep(due - time.monotonic())
+            for place in range(int(seconds * _PER_SECOND)):
+                await asyncio.sleep(begun + place / _PER_SECOND - time.monotonic())
                 await publish(topics[place % len(topics)], orjson.dumps(place / 10))
+        if time.monotonic() > begun + seconds + _LATE_SECONDS:
+            raise TimeoutError("the load was not published in time")
 
     asyncio.run(work())
 
@@ -155,6 +157,8 @@ async def _publisher(options: BrokerOptions, name: str) -> AsyncIterator[Callabl
 
     async def publish(topic: str, payload: bytes) -> None:
         await free.acquire()
+        if not connection.alive:
+            raise ConnectionError("the broker has closed the connection")
         connection.send(topic, payload, retain=True).add_done_callback(lambda _: free.release())
 
     try:

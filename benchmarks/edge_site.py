@@ -33,9 +33,10 @@ OURS, PEER = "wot", "peer"
 """The first level of the topics: the gateway's, and those that Home Assistant's own integration knows by YAML."""
 
 OFTEN, SELDOM = 20, 5
-"""Commands a second: as often as fits into a short time; and so seldom that the automations are not the load.
+"""Commands a second. ``OFTEN`` keeps a measurement short; with ``SELDOM`` the automation adds little to a load.
 
-A run of an automation leaves as much for the garbage collector as 23 state writes: at 20 a second as much as the load.
+A run of the automation leaves as many objects for the garbage collector as 23 state writes: 20 a second are a load of
+their own, as heavy as 470 numbers a second (measured 2026-11-30).
 """
 
 _LOAD_DEVICES, _LOAD_PROPERTIES = 5, 100

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import asdict
 from operator import attrgetter
+from statistics import fmean
 from typing import Any
 
 from homeassistant.components.automation import automations_with_blueprint
@@ -62,15 +63,16 @@ def _collections(collections: FullCollections) -> dict[str, Any]:
 def _reactions(times: ReactionTimes, automation: str) -> dict[str, Any]:
     """Return times in seconds; ``slowest``: the parts of the slowest reaction, ``mean``: those of all."""
     summary = times.summary(automation)
-    parts = [asdict(each) for each in sorted(summary.reactions, key=attrgetter("seconds"))]
+    reactions = summary.reactions
+    slowest = max(reactions, key=attrgetter("seconds"), default=None)
     return {
         "budget": summary.budget,
-        "reactions": len(parts),
+        "reactions": len(reactions),
         "over_budget": len(summary.slow),
         "p50": summary.percentile(50),
         "p99": summary.percentile(99),
-        "mean": {name: sum(each[name] for each in parts) / len(parts) for name in PARTS} if parts else None,
-        "slowest": {name: parts[-1][name] for name in PARTS} if parts else None,
+        "mean": {part: fmean(getattr(each, part) for each in reactions) for part in PARTS} if reactions else None,
+        "slowest": {part: getattr(slowest, part) for part in PARTS} if slowest else None,
     }
 
 

@@ -157,7 +157,7 @@ class ValueChanged:
 
     ``key``: equal in every delivery of the same MQTT message, None without one. ``redelivered``: the broker may have
     delivered the message before; a receiver that has already seen its key drops it. ``age`` in seconds. ``received``,
-    ``sent``: when the gateway handled and sent it, in seconds of its monotonic clock, which begins anywhere.
+    ``sent``: when the gateway handled and sent it, in seconds on its monotonic clock, whose zero is arbitrary.
     """
 
     type: ClassVar[str] = "value_changed"

@@ -27,7 +27,7 @@ _FULL = 2
 """The generation that a full collection collects."""
 
 _REMEMBERED = 16
-"""Number of collections that a measured reaction may overlap: one at a time happens every few seconds."""
+"""Number of newest collections that are kept: a reaction of 10 s overlaps a few of them."""
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from math import ceil
 from time import monotonic
 from typing import Any
@@ -24,7 +25,7 @@ from .link_delay import LinkDelay
 LONGEST = 10.0
 """Seconds from a message's arrival after which the first action is no reaction, because the workflow waits on purpose.
 
-A message that the gateway kept for longer, because Home Assistant was not connected, causes none either.
+A message that the gateway kept for longer, because Home Assistant was not connected, is not measured either.
 """
 
 _DAY = 86_400.0
@@ -163,9 +164,10 @@ class ReactionTimes:
         automation = str(event.data.get("item_id"))
         if self._arrival is None or automation not in self.automations:
             return
-        # Runs that did nothing, or wait.
-        while self._runs and self._arrival.arrived - next(iter(self._runs.values()))[1].arrived > LONGEST:
-            del self._runs[next(iter(self._runs))]
+        # Runs that did nothing, or wait; the oldest come first.
+        since = self._arrival.arrived - LONGEST
+        for context in [*takewhile(lambda run: self._runs[run][1].arrived < since, self._runs)]:
+            del self._runs[context]
         self._runs[event.context.id] = (automation, self._arrival)
 
     @callback
@@ -173,9 +175,8 @@ class ReactionTimes:
         if run := self._runs.pop(event.context.id, None):
             automation, arrival = run
             now = monotonic()
-            if now - arrival.arrived > LONGEST:
-                return
-            self._reactions.setdefault(automation, deque(maxlen=_MOST)).append(self._reaction(arrival, now))
+            if now - arrival.arrived <= LONGEST:
+                self._reactions.setdefault(automation, deque(maxlen=_MOST)).append(self._reaction(arrival, now))
 
     def _reaction(self, arrival: _Arrival, now: float) -> Reaction:
         collections = self._hass.data[FULL_COLLECTIONS]

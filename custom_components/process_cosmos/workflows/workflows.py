@@ -82,7 +82,8 @@ async def async_find_copies(hass: HomeAssistant) -> Mapping[str, Sequence[Copy]]
         name: [
             _copy(name, offered, path, found if isinstance(found, Blueprint) else None)
             for path, found in sorted(there.items())
-            if path == _path(name) or (isinstance(found, Blueprint) and _workflow(found)[0] == _workflow(offered)[0])
+            if path == _path(name)
+            or (isinstance(found, Blueprint) and _workflow(found.data)[0] == _workflow(offered.data)[0])
         ]
         for name, offered in (await hass.async_add_executor_job(_offered)).items()
     }
@@ -139,7 +140,7 @@ def async_workflow_automations(hass: HomeAssistant) -> Mapping[str, str]:
     return {
         one.unique_id: str(one.name)
         for one in loaded
-        if one.unique_id and _is_workflow((one.raw_config or {}).get(CONF_VARIABLES))
+        if one.unique_id and one.raw_config and _workflow(one.raw_config)[0]
     }
 
 
@@ -157,21 +158,19 @@ def _copy(name: str, offered: Blueprint, path: str, found: Blueprint | None) -> 
     state = State.CHANGED
     if found and _content(found) == _content(offered):
         state = State.SAME
-    elif found and RELEASED.get(behaviour_digest(found)) == _workflow(found):
+    elif found and RELEASED.get(behaviour_digest(found)) == _workflow(found.data):
         state = State.OLDER
-    version = _workflow(found)[1] if found else ""
-    return Copy(offered=name, path=path, name=offered.name, version=version, newest=_workflow(offered)[1], state=state)
+    version = _workflow(found.data)[1] if found else ""
+    return Copy(
+        offered=name, path=path, name=offered.name, version=version, newest=_workflow(offered.data)[1], state=state
+    )
 
 
-def _workflow(blueprint: Blueprint) -> tuple[str, str]:
-    """Return the workflow name and version in the variables of a blueprint."""
-    variables = blueprint.data.get(CONF_VARIABLES)
+def _workflow(config: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the workflow name and version in the variables of a blueprint, or of an automation made from it."""
+    variables = config.get(CONF_VARIABLES)
     known = variables if isinstance(variables, dict) else {}
     return str(known.get("cosmos_workflow", "")), str(known.get("cosmos_version", ""))
-
-
-def _is_workflow(variables: object) -> bool:
-    return isinstance(variables, dict) and "cosmos_workflow" in variables
 
 
 def _content(blueprint: Blueprint) -> Mapping[str, Any]:

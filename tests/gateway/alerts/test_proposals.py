@@ -25,6 +25,19 @@ async def test_an_answer_from_a_destination_is_proposed_with_its_age(site: Gatew
     ]
 
 
+async def test_the_age_of_a_proposal_counts_until_it_is_sent(site: Gateway) -> None:
+    def add(transaction: Transaction) -> None:
+        item = InboxItem(id="item", cursor=1, alert=LEAK, by="Eve", age=5.0, answer="keep_off", revision=1)
+        site.alerts.add_proposals(transaction, [item], "cloud")
+        site.clock.advance(3)  # the commit takes long
+
+    await site.records_change(OPENED)
+    await site.store.write(add)
+    [sent] = site.sent
+    assert isinstance(sent, Propose)
+    assert sent.age == 8.0
+
+
 async def test_a_repeated_item_is_ignored(site: Gateway) -> None:
     await site.records_change(OPENED)
     proposal = await site.proposes(answer="keep_off")

@@ -8,7 +8,7 @@ import pytest
 
 from process_cosmos_gateway.api.session import MOST_UNANSWERED, Limits
 from process_cosmos_gateway.contract.alerts import CaughtUp, Propose, Transition
-from process_cosmos_gateway.contract.codec import MAX_FRAME, encode
+from process_cosmos_gateway.contract.codec import MAX_FRAME, Message, encode
 from process_cosmos_gateway.contract.devices import MissedChangesReport, Subscribe, ValueChanged
 from process_cosmos_gateway.contract.errors import Code
 from process_cosmos_gateway.contract.identifiers import Position
@@ -142,12 +142,17 @@ async def subscribe(link: Link) -> MissedChangesReport:
     return message
 
 
+async def next_change(link: Link) -> ValueChanged:
+    while not isinstance(message := await link.next(), ValueChanged):
+        pass
+    return message
+
+
 async def test_changes_sent_but_never_read_are_reported_in_the_next_session(server: ServerHarness) -> None:
     link = await server.open()
     await subscribe(link)
     server.feed.publish(change(value=True))
-    while not isinstance(received := await link.next(), ValueChanged):
-        pass
+    received = await next_change(link)
     await link.send(Heartbeat(sequence=received.sequence))
     server.feed.publish(change(value=False))
     await link.socket.close()  # reads and drops pending frames
@@ -159,8 +164,7 @@ async def test_a_stopping_home_assistant_confirms_nothing(server: ServerHarness)
     await subscribe(link)
     await link.send(Stopping())
     server.feed.publish(change(value=True))
-    while not isinstance(received := await link.next(), ValueChanged):
-        pass
+    received = await next_change(link)
     await link.send(Heartbeat(sequence=received.sequence))
     await until(lambda: server.alerts.contacts == 3)
     assert [each.value for each in (await subscribe(await server.open())).changes] == [True]
@@ -229,12 +233,6 @@ async def test_the_session_of_a_silent_home_assistant_is_closed(tmp_path: Path, 
         assert server.alerts.calls == ["opened", "closed"]
 
 
-async def next_change(link: Link) -> ValueChanged:
-    while not isinstance(message := await link.next(), ValueChanged):
-        pass
-    return message
-
-
 async def test_a_change_is_written_before_its_publication_returns(server: ServerHarness) -> None:
     link = await server.open()
     await subscribe(link)
@@ -270,12 +268,12 @@ async def test_a_message_that_cannot_be_written_ends_the_session(
     link = await server.open()
     await subscribe(link)
 
-    def refuse(message: object, schema: int) -> list[bytes]:
+    def refuse(message: Message, schema: int) -> bytes:
         if isinstance(message, ValueChanged) and message.value is True:
             raise ValueError
-        return [encode(message, schema)]  # type: ignore[arg-type]
+        return encode(message, schema)
 
-    monkeypatch.setattr("process_cosmos_gateway.api.session._frames", refuse)
+    monkeypatch.setattr("process_cosmos_gateway.api.session.encode", refuse)
     server.feed.publish(change(value=True))
     server.feed.publish(change(value=False))
     seen = [frame.data async for frame in link.socket]
