@@ -17,6 +17,8 @@ from .ledger import UNNUMBERED, Arrival, Item
 from .virtual_devices.sensors import LEVEL, PULSE, TICK, pulse_key
 
 _ALERT = event_type("alert").removesuffix("v1")
+# Sent once after a store was recovered or restored: what each alert is now, not something that happened to it.
+_STATE_REPORT = event_type("alert", "reconciled")
 _DEVICE_EVENT = event_type("device", "event")
 _READING = event_type("reading")
 _READINGS = event_type("readings")
@@ -45,7 +47,7 @@ def arrivals_of(event: Mapping[str, Any], *, fresh: bool) -> Iterator[Arrival]:
 
 
 def _items(kind: str, subject: str, data: Any) -> Iterator[tuple[Item, float | None]]:  # noqa: ANN401 - JSON
-    if kind.startswith(_ALERT):
+    if kind.startswith(_ALERT) and kind != _STATE_REPORT:
         yield Item(Priority.URGENT, subject, data["count"]), None
     elif kind == EVENT_TYPE:
         yield Item(Priority(data["priority"]), subject, data["number"]), None

@@ -69,6 +69,7 @@ def test_a_pack_is_read_with_its_base_fields() -> None:
 @pytest.mark.parametrize(
     ("kind", "data"),
     [
+        ("process_cosmos.alert.reconciled.v1", {"count": 3}),
         ("process_cosmos.device.changed.v1", {"device": "wot/sensor-0", "online": False}),
         ("process_cosmos.device.event.v1", {"device": "wot/sensor-0", "event": "ballast", "value": 7}),
         ("process_cosmos.reading.v1", {"device": "wot/sensor-0", "property": "other", "readings": []}),
