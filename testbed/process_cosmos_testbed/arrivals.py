@@ -17,7 +17,7 @@ from .ledger import UNNUMBERED, Arrival, Item
 from .virtual_devices.sensors import LEVEL, PULSE, TICK, pulse_key
 
 _ALERT = event_type("alert").removesuffix("v1")
-# Sent once after a store was recovered or restored: what each alert is now, not something that happened to it.
+# Reports the state of an alert once after a store was recovered or restored; its last event was sent before.
 _STATE_REPORT = event_type("alert", "reconciled")
 _DEVICE_EVENT = event_type("device", "event")
 _READING = event_type("reading")

@@ -75,5 +75,5 @@ def test_a_pack_is_read_with_its_base_fields() -> None:
         ("process_cosmos.reading.v1", {"device": "wot/sensor-0", "property": "other", "readings": []}),
     ],
 )
-def test_what_the_labs_producers_do_not_number_is_passed_over(kind: str, data: object) -> None:
+def test_events_without_a_number_of_a_producer_are_ignored(kind: str, data: object) -> None:
     assert read(kind, data) == []
